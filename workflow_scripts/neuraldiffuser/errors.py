@@ -1,0 +1,33 @@
+"""Every error a user can meet, one sentence each: what was found, expected, and what to do.
+
+    NeuralDiffuserError
+    ├── ConfigError      a configuration key is unknown, mistyped or contradicts another
+    ├── TermsError       data may not be fetched before its terms are accepted
+    ├── DataError        a file is missing, truncated, non-finite or does not match another
+    ├── FetchError       an object could not be brought from its source
+    └── TrainingError    a training left the finite numbers
+"""
+
+
+class NeuralDiffuserError(Exception):
+    """Base of all errors whose message is meant for the person who runs the workflow."""
+
+
+class ConfigError(NeuralDiffuserError):
+    """A configuration key is unknown, mistyped or contradicts another."""
+
+
+class TermsError(NeuralDiffuserError):
+    """Data may not be fetched before its terms are accepted."""
+
+
+class DataError(NeuralDiffuserError):
+    """A file is missing, truncated, holds non-finite values or does not match another."""
+
+
+class FetchError(NeuralDiffuserError):
+    """An object could not be brought from its source."""
+
+
+class TrainingError(NeuralDiffuserError):
+    """A training left the finite numbers."""

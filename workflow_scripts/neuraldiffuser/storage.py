@@ -1,0 +1,199 @@
+"""Reading and writing artefacts: atomically, joined by id, refusing what is missing or broken."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from neuraldiffuser.errors import DataError
+
+
+@contextmanager
+def replace_atomically(path: Path | str) -> Iterator[Path]:
+    """Yields a temporary path beside ``path``; renames it on success, removes it on failure."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def require_finite(array: np.ndarray, what: str) -> None:
+    """Raises DataError naming ``what`` if ``array`` holds a NaN or an infinity."""
+    broken = array.size - int(np.isfinite(array).sum())
+    if broken:
+        raise DataError(
+            f"{what} holds {broken} non-finite values out of {array.size}; "
+            "remove or regenerate the file it came from."
+        )
+
+
+@contextmanager
+def open_arrays(path: Path | str) -> Iterator[h5py.File]:
+    """Opens an HDF5 file for reading.
+
+    Raises:
+        DataError: the file is missing, or is no complete HDF5 file.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path} is missing; run the rule that makes it.")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(
+            f"{path} is truncated or is no HDF5 file; delete it and run the workflow again."
+        ) from error
+    with file:
+        yield file
+
+
+def write_arrays(
+    path: Path | str,
+    arrays: Mapping[str, np.ndarray],
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes named arrays ("group/name") and root attributes to an HDF5 file, atomically.
+
+    Raises:
+        DataError: a floating-point array holds non-finite values.
+    """
+    with replace_atomically(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, array in arrays.items():
+            array = np.asarray(array)
+            if array.dtype.kind == "f":
+                require_finite(array, f"{name} for {path}")
+            file.create_dataset(name, data=array)
+        file.attrs.update(attributes or {})
+
+
+def read_array(path: Path | str, name: str) -> np.ndarray:
+    """Reads one array of an HDF5 file; raises DataError where the file lacks it."""
+    with open_arrays(path) as file:
+        if name not in file:
+            raise DataError(f"{path} has no array {name}; delete it and run the workflow again.")
+        return file[name][()]
+
+
+def read_attributes(path: Path | str) -> dict[str, Any]:
+    """Reads the root attributes of an HDF5 file."""
+    with open_arrays(path) as file:
+        return dict(file.attrs)
+
+
+def read_rows(
+    path: Path | str, ids: np.ndarray, name: str = "embedding", index: str = "id"
+) -> np.ndarray:
+    """Reads the rows of array ``name`` whose ``index`` equals ``ids``, in the order of ``ids``.
+
+    Args:
+        path: an HDF5 file.
+        ids: (n,) integers, 0-based 73k ids; may repeat.
+        name: array of shape (m, ...).
+        index: array of shape (m,) with the id of each row.
+
+    Returns:
+        (n, ...) rows in the dtype of the file.
+
+    Raises:
+        DataError: an id is not in the file.
+    """
+    ids = np.asarray(ids)
+    known = read_array(path, index)
+    order = np.argsort(known, kind="stable")
+    position = np.searchsorted(known, ids, sorter=order).clip(max=max(len(known) - 1, 0))
+    missing = ids[known[order[position]] != ids] if len(known) else ids
+    if len(missing):
+        raise DataError(
+            f"{path} lacks {len(set(missing.tolist()))} of the ids asked for, "
+            f"{int(missing[0])} among them; delete it and run the workflow again."
+        )
+    wanted, inverse = np.unique(order[position], return_inverse=True)
+    with open_arrays(path) as file:
+        return file[name][wanted][inverse]
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Writes bytes atomically."""
+    with replace_atomically(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Writes sorted, indented JSON atomically; refuses NaN and infinities."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_bytes(path, f"{text}\n".encode())
+
+
+def read_json(path: Path | str) -> Any:
+    """Reads JSON; raises DataError if the file is missing or no JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing; run the rule that makes it.") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is no valid JSON ({error}); delete it and run again.") from error
+
+
+def write_table(path: Path | str, table: pd.DataFrame) -> None:
+    """Writes a table as CSV with every digit, atomically."""
+    write_bytes(path, table.to_csv(index=False).encode())
+
+
+def read_table(path: Path | str) -> pd.DataFrame:
+    """Reads a CSV table; raises DataError if it is missing or empty."""
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing; run the rule that makes it.") from error
+    except pd.errors.EmptyDataError as error:
+        raise DataError(f"{path} is empty; delete it and run the workflow again.") from error
+
+
+def write_tensors(
+    path: Path | str, tensors: Mapping[str, Any], metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Writes torch tensors as safetensors, atomically; metadata values are stored as JSON."""
+    from safetensors.torch import save_file
+
+    described = {key: json.dumps(value, sort_keys=True) for key, value in (metadata or {}).items()}
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    with replace_atomically(path) as temporary:
+        save_file(contiguous, temporary, metadata=described)
+
+
+def read_tensors(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads safetensors: (tensors by name on the CPU, metadata decoded from JSON)."""
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise DataError(f"{path} is missing; run the rule that makes it.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise DataError(
+            f"{path} is truncated or is no safetensors file; delete it and run again."
+        ) from error
+    return tensors, {key: json.loads(value) for key, value in metadata.items()}
