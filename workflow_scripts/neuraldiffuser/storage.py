@@ -130,7 +130,20 @@ def read_rows(
         )
     wanted, inverse = np.unique(order[position], return_inverse=True)
     with open_arrays(path) as file:
-        return file[name][wanted][inverse]
+        return _read_sorted_rows(file[name], wanted)[inverse]
+
+
+def _read_sorted_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
+    """Reads ascending rows; in one slice where at least half of its rows are wanted.
+
+    HDF5 walks a list of rows one by one, which is far slower than a slice.
+    """
+    if not len(rows):
+        return dataset[:0]
+    first, last = int(rows[0]), int(rows[-1])
+    if 2 * len(rows) >= last - first + 1:
+        return dataset[first : last + 1][rows - first]
+    return dataset[rows]
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:

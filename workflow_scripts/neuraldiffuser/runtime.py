@@ -1,0 +1,157 @@
+"""What every job shares: its log, its device and threads, progress lines, its provenance."""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from neuraldiffuser import provenance
+from neuraldiffuser.config import stages
+from neuraldiffuser.errors import NeuralDiffuserError
+
+Item = TypeVar("Item")
+SECONDS_BETWEEN_PROGRESS_LINES = 5.0
+
+logger = logging.getLogger("neuraldiffuser")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where and how a job computes; never a reason for another result."""
+
+    device: str = "cpu"
+    threads: int = 1
+    label: str = ""
+
+
+_execution = Execution()
+
+
+def execution() -> Execution:
+    """The running job's device and threads (one CPU thread outside a job)."""
+    return _execution
+
+
+class _Lines:
+    """A file for tqdm that writes each update as a line of its own, so that jobs can share it."""
+
+    def write(self, text: str) -> None:
+        line = text.strip("\r\n ")
+        if line:
+            logger.info("%s", line)
+
+    def flush(self) -> None:
+        """Each line is written at once."""
+
+
+def progress(
+    iterable: Iterable[Item] | None = None,
+    *,
+    total: int | None = None,
+    description: str,
+    unit: str = "it",
+    scale: bool = False,
+) -> tqdm:
+    """A tqdm bar that reports, every few seconds, one line: how far, how fast, how long still.
+
+    Args:
+        iterable: what to walk over; without one, call ``update`` on the returned bar.
+        total: number of items, where ``iterable`` has no length.
+        description: what is being done, in words.
+        unit: name of one item; "B" for bytes.
+        scale: write large counts as k, M, G.
+    """
+    return tqdm(
+        iterable,
+        total=total,
+        desc=description,
+        unit=unit,
+        unit_scale=scale,
+        file=_Lines(),
+        mininterval=SECONDS_BETWEEN_PROGRESS_LINES,
+        maxinterval=SECONDS_BETWEEN_PROGRESS_LINES,
+        delay=SECONDS_BETWEEN_PROGRESS_LINES,
+        leave=False,
+        bar_format="{desc}: {percentage:.0f}% ({n_fmt} of {total_fmt}), {rate_fmt}, "
+        "{remaining} left",
+    )
+
+
+@contextmanager
+def job(snakemake: Any) -> Iterator[dict[str, Any]]:
+    """Surrounds a script's work: log file, threads and device, errors, provenance sidecars.
+
+    Args:
+        snakemake: the object that Snakemake hands to a script, with ``params.settings`` (canonical
+            JSON of the keys the stage reads) and ``params.code`` (its content identity).
+
+    Yields:
+        The stage's settings as keyword arguments for the script's function.
+    """
+    stage = snakemake.rule
+    _open_log(str(snakemake.log[0]), label=_label(stage, snakemake.wildcards))
+    _choose_execution(snakemake, label=stage)
+    started = time.monotonic()
+    try:
+        yield stages.parse_settings(stage, snakemake.params.settings)
+    except NeuralDiffuserError as error:
+        logger.debug("traceback", exc_info=True)
+        logger.error("%s", error)
+        sys.exit(1)
+    except Exception:
+        logger.exception("unexpected error in %s", stage)
+        raise
+    provenance.write_sidecars(
+        outputs=[Path(path) for path in snakemake.output],
+        inputs=[Path(path) for path in snakemake.input],
+        stage=stage,
+        settings=json.loads(snakemake.params.settings),
+        code=snakemake.params.code,
+        device=_execution.device,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _label(stage: str, wildcards: Any) -> str:
+    return " ".join([stage, *(str(value) for value in wildcards)])
+
+
+def _open_log(path: str, *, label: str) -> None:
+    """Everything goes to the log file; progress and errors also to the screen."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    to_file = logging.FileHandler(path, mode="w", encoding="utf-8")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    to_screen = logging.StreamHandler(sys.stderr)
+    to_screen.setFormatter(logging.Formatter(f"  {label} · %(message)s"))
+    to_screen.setLevel(logging.INFO)
+    logger.handlers = [to_file, to_screen]
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").handlers = [to_file]
+
+
+def _choose_execution(snakemake: Any, *, label: str) -> None:
+    global _execution
+    wants_gpu = bool(snakemake.resources.get("gpu", 0))
+    torch = sys.modules.get("torch")
+    device = "cuda" if wants_gpu and torch and torch.cuda.is_available() else "cpu"
+    _execution = Execution(device=device, threads=int(snakemake.threads), label=label)
+    # Models and data are local by then; no job but the fetching ones may touch a network.
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+    if torch:
+        torch.set_num_threads(_execution.threads)
+
+
+def timed(function: Callable[[], Item]) -> tuple[Item, float]:
+    """Calls ``function``; returns its result and the seconds it took."""
+    started = time.monotonic()
+    return function(), time.monotonic() - started
