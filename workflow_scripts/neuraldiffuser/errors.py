@@ -1,11 +1,11 @@
 """Every error a user can meet, one sentence each: what was found, expected, and what to do.
 
-    NeuralDiffuserError
-    ├── ConfigError      a configuration key is unknown, mistyped or contradicts another
-    ├── TermsError       data may not be fetched before its terms are accepted
-    ├── DataError        a file is missing, truncated, non-finite or does not match another
-    ├── FetchError       an object could not be brought from its source
-    └── TrainingError    a training left the finite numbers
+NeuralDiffuserError
+├── ConfigError      a configuration key is unknown, mistyped or contradicts another
+├── TermsError       data may not be fetched before its terms are accepted
+├── DataError        a file is missing, truncated, non-finite or does not match another
+├── FetchError       an object could not be brought from its source
+└── TrainingError    a training left the finite numbers
 """
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from neuraldiffuser.config.root import Config
-from neuraldiffuser.provenance import canonical_json
+from neuraldiffuser.identity import canonical_json
 
 STAGES: dict[str, dict[str, str]] = {}
 

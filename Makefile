@@ -1,0 +1,65 @@
+# `make demo`: the whole method on the offline miniature.  `make test`: the tests.
+# Both set themselves up in .venv first and ask nothing. See also `make help`.
+
+PYTHON ?= python3
+CORES ?= 2
+SHELL := bash
+BIN := .venv/bin
+READY := .venv/.ready
+export PYTHONPATH := $(CURDIR)/workflow_scripts
+MINIATURE := --configfile config/fidelity/corrected.yaml config/mini.yaml
+RUN := $(BIN)/snakemake --cores $(CORES) --logger progress
+
+.PHONY: help setup demo demo-sweep demo-released report test test-system check format config graph clean-demo
+.DEFAULT_GOAL := help
+
+help: ## what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(READY) ## the environment in .venv
+
+$(READY): requirements.txt
+	@echo "Setting up .venv (about two minutes; downloads the packages of requirements.txt once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+demo: $(READY) ## the whole workflow on the miniature world, offline, in minutes
+	@$(RUN) $(MINIATURE)
+	@echo "Done. Open results/mini/report.html"
+
+demo-sweep: $(READY) ## the miniature with the wider sweep of guidance scales and controls
+	@$(RUN) $(MINIATURE) config/mini_sweep.yaml
+	@echo "Done. Open results/mini_sweep/report.html"
+
+demo-released: $(READY) ## the miniature under the reading of the released code
+	@$(RUN) --configfile config/fidelity/released.yaml config/mini.yaml config/mini_released.yaml
+	@echo "Done. Open results/mini_released/report.html"
+
+report: demo ## Snakemake's own report of the miniature (results/mini/snakemake-report.zip)
+	@$(BIN)/snakemake $(MINIATURE) --report results/mini/snakemake-report.zip
+
+test: $(READY) ## formatting, lints and every test that needs nothing but the set-up
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/pytest --numprocesses $(CORES) --dist worksteal -m "not system"
+
+test-system: $(READY) ## tests that need Debian packages (apt-packages.txt) or more time
+	@$(BIN)/pytest -m system -v
+
+check: $(READY) ## formatting and lints only
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/snakefmt --check --quiet Snakefile rules
+	@$(BIN)/snakemake --lint 2>&1 | tail -n 40; exit $${PIPESTATUS[0]}
+
+format: $(READY) ## formats everything
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format --quiet
+	@$(BIN)/snakefmt --quiet Snakefile rules
+
+config: $(READY) ## rewrites config.yaml and config/schema.json from the models
+	@$(BIN)/python -m neuraldiffuser.config.documents
+
+clean-demo: ## removes what the demo made
+	rm -rf results/mini results/mini_bucket

@@ -1,0 +1,42 @@
+# NeuralDiffuser: from 7T fMRI to pictures, as one workflow.
+#
+# config.yaml        what is computed; overlays in config/ (config/mini.yaml: the offline miniature)
+# rules/             one file per stage, in the order of the includes below
+# workflow_scripts/  one script per rule, and the library behind them
+# results/{experiment}/  everything that is made; logs/ and benchmarks/ have a folder per rule
+
+import sys
+
+from snakemake.utils import min_version
+
+min_version("9.19")
+sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
+
+
+configfile: f"{workflow.basedir}/config.yaml"
+
+
+report: "report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/mini.smk"
+include: "rules/data.smk"
+include: "rules/voxels.smk"
+include: "rules/targets.smk"
+include: "rules/decoders.smk"
+include: "rules/encoding.smk"
+include: "rules/reconstruction.smk"
+include: "rules/evaluation.smk"
+include: "rules/report.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        "<results>/report.html",
+        "<results>/findings.json",

@@ -1,0 +1,43 @@
+# What every rule file uses: the checked configuration, a stage's settings and code, resources.
+
+import os
+
+from neuraldiffuser.config.stages import stage_settings
+from neuraldiffuser.config.validation import validate
+from neuraldiffuser.errors import ConfigError
+from neuraldiffuser.identity import code_id
+
+try:
+    CONFIG = validate(config)
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+
+pathvars:
+    data=CONFIG.paths.data,
+    models=CONFIG.paths.models,
+    results=f"{CONFIG.paths.results}/{CONFIG.experiment}",
+
+
+wildcard_constraints:
+    subject=r"subj\d\d|stimulus",
+    target=r"vae_latent|clip_text|clip_image_\d\d",
+    variant=r"[a-z0-9_]+",
+    shard=r"\d+",
+
+
+def settings(stage):
+    """Canonical JSON of exactly the configuration keys that the stage reads."""
+    return stage_settings(stage, CONFIG)
+
+
+def has_gpu():
+    """Whether jobs that can use a GPU ask for one."""
+    if CONFIG.runtime.device == "auto":
+        return os.path.exists("/dev/nvidiactl")
+    return CONFIG.runtime.device == "cuda"
+
+
+GPUS = 1 if has_gpu() else 0
+THREADS = CONFIG.runtime.threads
+DECODER_THREADS = CONFIG.runtime.decoder_threads
