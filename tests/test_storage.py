@@ -1,0 +1,87 @@
+"""Artefacts are written whole or not at all, and read by id or refused."""
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from neuraldiffuser import storage
+from neuraldiffuser.errors import DataError
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "value.json"
+    storage.write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError), storage.replace_atomically(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("killed")
+    assert storage.read_json(path) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_rows_come_by_id_in_the_order_asked(tmp_path):
+    path, ids = tmp_path / "rows.h5", np.array([7, 3, 90, 12, 44])
+    storage.write_arrays(path, {"id": ids, "embedding": ids[:, None] * np.ones((1, 2))})
+    for wanted in ([90, 3, 3], [12], [44, 12, 90, 3, 7], []):
+        rows = storage.read_rows(path, np.array(wanted, dtype=np.int64))
+        np.testing.assert_array_equal(rows, np.array(wanted)[:, None] * np.ones((1, 2)))
+
+
+def test_a_missing_id_is_named(tmp_path):
+    path = tmp_path / "rows.h5"
+    storage.write_arrays(path, {"id": np.arange(4), "embedding": np.zeros((4, 2))})
+    with pytest.raises(DataError) as error:
+        storage.read_rows(path, np.array([1, 4, 9]))
+    assert str(error.value) == (
+        f"{path} lacks 2 of the ids asked for, 4 among them; delete it and run the workflow again."
+    )
+
+
+def test_non_finite_values_are_refused_by_name(tmp_path):
+    path = tmp_path / "rows.h5"
+    with pytest.raises(DataError) as error:
+        storage.write_arrays(path, {"group/betas": np.array([1.0, np.nan, np.inf])})
+    assert str(error.value) == (
+        f"group/betas for {path} holds 2 non-finite values out of 3; "
+        "remove or regenerate the file it came from."
+    )
+    assert not path.exists()
+
+
+def test_a_truncated_file_is_refused_in_one_sentence(tmp_path):
+    path = tmp_path / "rows.h5"
+    storage.write_arrays(path, {"embedding": np.random.default_rng(0).normal(size=(100, 100))})
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError) as error:
+        storage.read_array(path, "embedding")
+    assert str(error.value) == (
+        f"{path} is truncated or is no HDF5 file; delete it and run the workflow again."
+    )
+
+
+def test_tables_json_and_tensors_come_back_as_written(tmp_path):
+    table = pd.DataFrame({"id": [1, 2], "value": [0.1, 1 / 3]})
+    storage.write_table(tmp_path / "t.csv", table)
+    pd.testing.assert_frame_equal(storage.read_table(tmp_path / "t.csv"), table)
+    tensors = {"weight": torch.arange(6.0).reshape(2, 3).T}
+    storage.write_tensors(tmp_path / "w.safetensors", tensors, {"step": 3, "layers": [2, 4]})
+    read, metadata = storage.read_tensors(tmp_path / "w.safetensors")
+    torch.testing.assert_close(read["weight"], tensors["weight"], rtol=0, atol=0)
+    assert metadata == {"step": 3, "layers": [2, 4]}
+
+
+def test_json_refuses_nan(tmp_path):
+    with pytest.raises(ValueError, match="Out of range float"):
+        storage.write_json(tmp_path / "v.json", {"a": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_reading_rows_by_slice_equals_reading_them_one_by_one(tmp_path):
+    path, values = tmp_path / "rows.h5", np.random.default_rng(1).normal(size=(50, 3))
+    storage.write_arrays(path, {"id": np.arange(50), "embedding": values})
+    with h5py.File(path) as file:
+        dense, sparse = np.arange(5, 40, 2), np.array([1, 48])
+        for rows in (dense, sparse):
+            read = storage._read_sorted_rows(file["embedding"], rows)
+            np.testing.assert_array_equal(read, values[rows])
