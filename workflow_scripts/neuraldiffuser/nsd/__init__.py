@@ -1,0 +1,1 @@
+"""The Natural Scenes Dataset: its files, design, betas, masks, stimuli and captions."""

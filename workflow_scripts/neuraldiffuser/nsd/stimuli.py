@@ -1,0 +1,48 @@
+"""The stimuli: pictures by 73k id."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from neuraldiffuser import storage
+from neuraldiffuser.errors import DataError
+
+KEY = "imgBrick"
+
+
+def read_images(path: Path | str, ids: np.ndarray) -> np.ndarray:
+    """The pictures with these ids, in their order.
+
+    Args:
+        path: nsd_stimuli.hdf5, dataset ``imgBrick`` uint8 (images, height, width, 3).
+        ids: (n,) 0-based 73k ids; may repeat.
+
+    Returns:
+        (n, height, width, 3) uint8, sRGB.
+
+    Raises:
+        DataError: the file is missing or truncated, or an id is beyond it.
+    """
+    wanted, inverse = np.unique(np.asarray(ids, np.int64), return_inverse=True)
+    with storage.open_arrays(path) as file:
+        if KEY not in file:
+            raise DataError(f"{path} has no dataset {KEY}; delete it and run again.")
+        pictures = file[KEY]
+        if len(wanted) and (wanted[0] < 0 or wanted[-1] >= len(pictures)):
+            raise DataError(
+                f"{path} holds {len(pictures)} pictures; ids {wanted[0]} to {wanted[-1]} were asked "
+                "for, which belong to another release or world."
+            )
+        try:
+            return _read_runs(pictures, wanted)[inverse]
+        except OSError as error:
+            raise DataError(f"{path} is truncated; delete it and run again.") from error
+
+
+def _read_runs(pictures: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
+    """Reads ascending rows as slices of neighbours, which HDF5 does far faster than a list."""
+    if not len(rows):
+        return pictures[:0]
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+    return np.concatenate([pictures[int(run[0]) : int(run[-1]) + 1] for run in runs])
