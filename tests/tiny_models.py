@@ -57,6 +57,7 @@ def write_tokenizer(folder: Path) -> Path:
 def build_text_encoder() -> nn.Module:
     """A CLIPTextModel of two layers for ``TEXT_SHAPE``."""
     import neuraldiffuser.torchvision_schemas  # noqa: F401  before transformers
+
     from transformers import CLIPTextConfig, CLIPTextModel
 
     tokens, width = TEXT_SHAPE
@@ -82,6 +83,7 @@ def build_text_encoder() -> nn.Module:
 def build_vae() -> nn.Module:
     """An AutoencoderKL that maps 32-pixel images to ``LATENT_SHAPE``."""
     import neuraldiffuser.torchvision_schemas  # noqa: F401  before diffusers
+
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -99,6 +101,7 @@ def build_vae() -> nn.Module:
 def build_unet() -> nn.Module:
     """A UNet2DConditionModel for ``LATENT_SHAPE`` with attention in its middle block."""
     import neuraldiffuser.torchvision_schemas  # noqa: F401  before diffusers
+
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
@@ -118,6 +121,7 @@ def build_unet() -> nn.Module:
 def build_scheduler():
     """Stable Diffusion 1.4's noise schedule, as a DDIMScheduler."""
     import neuraldiffuser.torchvision_schemas  # noqa: F401  before diffusers
+
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
@@ -164,6 +168,7 @@ def clip_configuration() -> dict:
 def write_clip(folder: Path, *, seed: int = 0) -> Path:
     """Writes a tiny CLIP that open_clip loads as ``local-dir:<folder>``; returns ``folder``."""
     import neuraldiffuser.torchvision_schemas  # noqa: F401  before open_clip
+
     import open_clip
 
     folder.mkdir(parents=True, exist_ok=True)
