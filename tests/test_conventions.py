@@ -1,0 +1,132 @@
+"""The habits that keep the workflow readable and its reruns exact, checked by machine.
+
+A failure's text says why the habit exists and how to mend what broke it.
+"""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from neuraldiffuser.config.stages import STAGES
+
+REPOSITORY = Path(__file__).parents[1]
+SCRIPTS = REPOSITORY / "workflow_scripts"
+SCRIPT_FILES = sorted(SCRIPTS.glob("*.py"))
+SOURCES = sorted(SCRIPTS.rglob("*.py"))
+RULE = re.compile(r"^rule (\w+):\n((?:(?:[ \t]+.*)?\n)+)", re.MULTILINE)
+DIRECTIVES = {"output", "log", "benchmark", "conda", "threads", "resources", "params", "message"}
+    "input",
+    "output",
+    "log",
+    "benchmark",
+    "conda",
+    "threads",
+    "resources",
+    "params",
+    "message",
+    "script",
+]
+
+
+@cache
+def rules() -> dict[str, str]:
+    """The body of every rule that runs a script, by name."""
+    found = {}
+    for path in sorted((REPOSITORY / "rules").glob("*.smk")):
+        found.update(dict(RULE.findall(path.read_text() + "\n")))
+    return {name: body for name, body in found.items() if "script:" in body}
+
+
+def main_guard(tree: ast.Module) -> ast.If:
+    """The closing ``if __name__ == "__main__"`` of a script."""
+    return tree.body[-1]
+
+
+def stage_function(tree: ast.Module, stage: str) -> ast.FunctionDef:
+    """The function that is named like the script."""
+    named = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == stage]
+    assert named, f"workflow_scripts/{stage}.py needs a function {stage}: the rule's pure function."
+    return named[0]
+
+
+def test_there_are_rules():
+    assert len(rules()) >= 15
+
+
+@pytest.mark.parametrize("name", sorted(rules()))
+def test_rule_script_log_and_benchmark_share_one_name(name):
+    body = rules()[name]
+    why = "one name leads from the rule to its script, its log and its benchmark"
+    assert f"/workflow_scripts/{name}.py" in body, why
+    assert f"<results>/logs/{name}" in body, why
+    assert f"<results>/benchmarks/{name}" in body, why
+    assert (SCRIPTS / f"{name}.py").is_file(), why
+
+
+@pytest.mark.parametrize("name", sorted(rules()))
+def test_rule_has_every_directive(name):
+    present = re.findall(r"^    (\w+):", rules()[name], re.MULTILINE)
+    assert DIRECTIVES <= set(present), "a rule without these cannot be followed, sized or rerun exactly"
+
+
+@pytest.mark.parametrize("name", sorted(rules()))
+def test_settings_and_code_are_those_of_the_rule(name):
+    settings = f'settings("{name}")' in rules()[name]
+    code = f'code_id("{name}")' in rules()[name]
+    assert settings and code, "another stage's settings or code would miss reruns"
+
+
+@pytest.mark.parametrize("path", SCRIPT_FILES, ids=lambda path: path.stem)
+def test_script_belongs_to_a_rule(path):
+    assert path.stem in rules(), "a script without a rule is dead code: remove it or add its rule"
+
+
+@pytest.mark.parametrize("path", SCRIPT_FILES, ids=lambda path: path.stem)
+def test_only_the_adapter_knows_snakemake(path):
+    tree = ast.parse(path.read_text())
+    inside = set(ast.walk(main_guard(tree)))
+    outside = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id == "snakemake" and node not in inside
+    ]
+    assert not outside, "the function must run and be tested without Snakemake"
+    assert "snakemake.config" not in path.read_text(), "what is read there never causes a rerun"
+
+
+@pytest.mark.parametrize("path", SCRIPT_FILES, ids=lambda path: path.stem)
+def test_declared_settings_are_the_arguments_that_the_adapter_leaves_open(path):
+    tree, stage = ast.parse(path.read_text()), path.stem
+    arguments = {argument.arg for argument in stage_function(tree, stage).args.kwonlyargs}
+    calls = [
+        node
+        for node in ast.walk(main_guard(tree))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == stage
+    ]
+    given = {keyword.arg for call in calls for keyword in call.keywords if keyword.arg}
+    assert set(STAGES[stage]) == arguments - given, (
+        "a key declared but not read reruns for nothing; one read but not declared is stale"
+    )
+
+
+def test_every_stage_has_a_rule():
+    assert set(STAGES) == set(rules()), "config/stages.py and rules/ must name the same stages"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(SCRIPTS)))
+def test_nothing_is_loaded_unsafely(path):
+    text = path.read_text()
+    for unsafe in ("pickle.load", "weights_only=False", "yaml.load(", "allow_pickle=True"):
+        assert unsafe not in text, "weights and tables come from strangers: load data, never code"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(SCRIPTS)))
+def test_a_sentence_glued_from_pieces_has_its_spaces(path):
+    glued = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            glued += re.findall(r"[a-z,;][.:,;][A-Za-z]{2,}\b(?! \()", ast.unparse(node.exc))
+    assert not [text for text in glued if "." not in text], "a blank is missing between literals"
