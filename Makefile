@@ -29,9 +29,9 @@ demo: $(READY) ## the whole workflow on the miniature world, offline, in minutes
 	@$(RUN) $(MINIATURE)
 	@echo "Done. Open results/mini/report.html"
 
-demo-sweep: $(READY) ## the miniature with the wider sweep of guidance scales and controls
+demo-sweep: $(READY) ## adds the wider sweep of guidance scales and controls to the demo
 	@$(RUN) $(MINIATURE) config/mini_sweep.yaml
-	@echo "Done. Open results/mini_sweep/report.html"
+	@echo "Done. Open results/mini/report.html"
 
 demo-released: $(READY) ## the miniature under the reading of the released code
 	@$(RUN) --configfile config/fidelity/released.yaml config/mini.yaml config/mini_released.yaml
@@ -42,7 +42,7 @@ report: demo ## Snakemake's own report of the miniature (results/mini/snakemake-
 
 test: $(READY) ## formatting, lints and every test that needs nothing but the set-up
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/pytest --numprocesses $(CORES) --dist worksteal -m "not system"
+	@$(BIN)/pytest --numprocesses $(CORES) --dist loadgroup -m "not system"
 
 test-system: $(READY) ## tests that need Debian packages (apt-packages.txt) or more time
 	@$(BIN)/pytest -m system -v
