@@ -1,0 +1,1 @@
+"""Brain-encoding models: from images to voxel responses."""

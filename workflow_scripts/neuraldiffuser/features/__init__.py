@@ -1,0 +1,1 @@
+"""Ground-truth targets, and the networks that images are seen through."""

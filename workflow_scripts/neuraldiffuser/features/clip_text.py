@@ -1,0 +1,114 @@
+"""Embeddings of captions: the states of Stable Diffusion's text encoder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import neuraldiffuser.torchvision_schemas  # noqa: F401  before transformers
+
+import torch
+from torch import nn
+
+from neuraldiffuser.errors import DataError
+
+BATCH_SIZE = 256
+
+
+def use_all_captions(captions: Sequence[str]) -> list[str]:
+    """Every caption of an image."""
+    return list(captions)
+
+
+def use_first_caption(captions: Sequence[str]) -> list[str]:
+    """An image's first caption alone."""
+    return list(captions[:1])
+
+
+CAPTIONS = {"mean": use_all_captions, "first": use_first_caption}
+
+
+class ClipText:
+    """A tokenizer and a text encoder that turn captions into states.
+
+    Args:
+        tokenizer: transformers' CLIPTokenizer.
+        encoder: transformers' CLIPTextModel.
+    """
+
+    def __init__(self, tokenizer, encoder: nn.Module) -> None:
+        self.tokenizer = tokenizer
+        self.encoder = encoder
+        self.shape = (encoder.config.max_position_embeddings, encoder.config.hidden_size)
+
+    def embed(self, captions: Sequence[str]) -> torch.Tensor:
+        """Captions to (n, tokens, width): last hidden states after the final layer norm.
+
+        Captions are padded, or cut, to the encoder's full length, as Stable Diffusion does.
+        """
+        encoded = self.tokenizer(
+            list(captions),
+            padding="max_length",
+            max_length=self.shape[0],
+            truncation=True,
+            return_tensors="pt",
+        )
+        return self.encoder(encoded.input_ids.to(self.encoder.device))[0]
+
+
+def load_clip_text(
+    path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> ClipText:
+    """Loads the tokenizer and the frozen text encoder of a Stable Diffusion folder.
+
+    Args:
+        path: folder in the diffusers layout, with tokenizer/ and text_encoder/.
+        device: torch device.
+        dtype: of weights and states.
+
+    Raises:
+        DataError: a part is missing or unreadable.
+    """
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(
+            path, subfolder="tokenizer", local_files_only=True
+        )
+        encoder = CLIPTextModel.from_pretrained(
+            path, subfolder="text_encoder", local_files_only=True, use_safetensors=True, dtype=dtype
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{path} holds no readable tokenizer and text_encoder ({error}); "
+            "fetch or train the model again."
+        ) from error
+    return ClipText(tokenizer, encoder.to(device).eval().requires_grad_(False))
+
+
+@torch.no_grad()
+def embed_captions(
+    text: ClipText, captions: Sequence[Sequence[str]], *, selection: str = "mean"
+) -> torch.Tensor:
+    """Embeds each image's captions and averages over them.
+
+    Args:
+        text: from ``load_clip_text``.
+        captions: for each of n images, its captions.
+        selection: a key of ``CAPTIONS``.
+
+    Returns:
+        (n, tokens, width) float32.
+
+    Raises:
+        DataError: an image has no caption.
+    """
+    chosen = [CAPTIONS[selection](of_image) for of_image in captions]
+    counts = torch.tensor([len(of_image) for of_image in chosen])
+    if not counts.all():
+        raise DataError(
+            f"Image number {int(counts.argmin())} of {len(chosen)} has no caption; every image "
+            "needs at least one."
+        )
+    flat = [caption for of_image in chosen for caption in of_image]
+    batches = range(0, len(flat), BATCH_SIZE)
+    states = torch.cat([text.embed(flat[start : start + BATCH_SIZE]).float() for start in batches])
+    return torch.segment_reduce(states, "mean", lengths=counts.to(states.device), axis=0)

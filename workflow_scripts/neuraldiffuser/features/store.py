@@ -1,0 +1,159 @@
+"""Target files that are filled piece by piece: killed at any moment, they go on where they were.
+
+A file under way is the finished file under another name, with its arrays allocated contiguously
+when it was created, so that later writes touch nothing but rows. How many rows are done stands in
+a small file beside it, which is replaced only after the rows have reached the disk. The file takes
+its final name when its last row is written.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from neuraldiffuser import runtime, storage
+from neuraldiffuser.errors import DataError
+from neuraldiffuser.identity import canonical_json
+
+
+@dataclass(frozen=True)
+class Target:
+    """One target's file.
+
+    Attributes:
+        path: of the finished file.
+        shape: of one row.
+        attributes: what the file says of itself: its name, its settings, its model.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    attributes: Mapping[str, Any]
+
+
+def write_resumably(
+    targets: Mapping[str, Target],
+    ids: np.ndarray,
+    compute: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    *,
+    dtype: str,
+    piece: int,
+    origin: Mapping[str, Any],
+) -> None:
+    """Computes targets for ``ids`` piece by piece and writes them, going on where a run stopped.
+
+    Args:
+        targets: by name; all are computed together.
+        ids: (n,) ascending 73k ids.
+        compute: ids of a piece to {name: (m, *shape)}; its result may depend on those ids alone.
+        dtype: of the stored embeddings.
+        piece: rows between two points from which a run can go on.
+        origin: what else the rows depend on (code, inputs); another run's file of another origin
+            is begun anew.
+
+    Raises:
+        DataError: a computed target is not finite, or has another shape than announced.
+    """
+    identity = describe_run(targets, ids, dtype=dtype, piece=piece, origin=origin)
+    done = min(open_unfinished(target, ids, dtype, identity) for target in targets.values())
+    bar = runtime.progress(
+        total=len(ids), description=f"computing {', '.join(targets)}", unit="image"
+    )
+    bar.update(done)
+    for start in range(done, len(ids), piece):
+        rows = slice(start, min(start + piece, len(ids)))
+        computed = compute(ids[rows])
+        for name, target in targets.items():
+            write_rows(target, computed[name], rows, dtype)
+            record_progress(target, rows.stop, identity)
+        bar.update(rows.stop - rows.start)
+    bar.close()
+    for target in targets.values():
+        os.replace(unfinished_path(target.path), target.path)
+        progress_path(target.path).unlink()
+
+
+def describe_run(
+    targets: Mapping[str, Target],
+    ids: np.ndarray,
+    *,
+    dtype: str,
+    piece: int,
+    origin: Mapping[str, Any],
+) -> str:
+    """A digest of everything that an unfinished file has to share with the run that goes on."""
+    described = {
+        "targets": {
+            name: {"shape": target.shape, "attributes": dict(target.attributes)}
+            for name, target in targets.items()
+        },
+        "ids": hashlib.sha256(np.ascontiguousarray(ids, dtype=np.int64)).hexdigest(),
+        "dtype": dtype,
+        "piece": piece,
+        "origin": dict(origin),
+    }
+    return hashlib.sha256(canonical_json(described).encode()).hexdigest()
+
+
+def unfinished_path(path: Path) -> Path:
+    """Where the file that will be ``path`` grows."""
+    return path.with_name(f".{path.name}.unfinished")
+
+
+def progress_path(path: Path) -> Path:
+    """Where it stands how far the file that will be ``path`` has grown."""
+    return path.with_name(f".{path.name}.progress.json")
+
+
+def open_unfinished(target: Target, ids: np.ndarray, dtype: str, identity: str) -> int:
+    """The number of rows already done in the unfinished file; creates it where there is none."""
+    unfinished, progress = unfinished_path(target.path), progress_path(target.path)
+    if unfinished.is_file() and progress.is_file():
+        recorded = storage.read_json(progress)
+        if recorded["identity"] == identity:
+            return recorded["rows"]
+    progress.unlink(missing_ok=True)
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    allocate(unfinished, target, ids, dtype)
+    record_progress(target, 0, identity)
+    return 0
+
+
+def allocate(path: Path, target: Target, ids: np.ndarray, dtype: str) -> None:
+    """Creates a file with all ids and with room for every row, in one contiguous block."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple((len(ids), *target.shape))
+    with h5py.File(path, "w") as file:
+        file.create_dataset("id", data=np.asarray(ids, dtype=np.int64))
+        kind = h5py.h5t.py_create(np.dtype(dtype))
+        h5py.h5d.create(file.id, b"embedding", kind, space, creation)
+        file.attrs.update(target.attributes)
+
+
+def write_rows(target: Target, values: np.ndarray, rows: slice, dtype: str) -> None:
+    """Writes computed rows into the unfinished file and waits until they are on the disk."""
+    if values.shape[1:] != target.shape:
+        raise DataError(
+            f"{target.path.name}: computed rows have shape {values.shape[1:]}, but "
+            f"{target.shape} was expected; check the model's configuration."
+        )
+    stored = values.astype(dtype)
+    storage.require_finite(
+        stored, f"{target.path.name}, rows {rows.start} to {rows.stop} as {dtype},"
+    )
+    with h5py.File(unfinished_path(target.path), "r+") as file:
+        file["embedding"][rows] = stored
+        file.flush()
+        os.fsync(file.id.get_vfd_handle())
+
+
+def record_progress(target: Target, rows: int, identity: str) -> None:
+    """Notes that the first ``rows`` rows are done."""
+    storage.write_json(progress_path(target.path), {"rows": rows, "identity": identity})
