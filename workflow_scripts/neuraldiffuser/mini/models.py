@@ -9,20 +9,21 @@ models loads these: `from_pretrained(folder, subfolder=...)` and
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from torch import nn
+import neuraldiffuser.torchvision_schemas  # noqa: F401
 
-import neuraldiffuser.torchvision_schemas  # noqa: F401  before whatever imports torchvision
-import open_clip  # isort: skip
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # isort: skip
+import open_clip
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 IMAGE_SIZE = 64
@@ -71,7 +72,11 @@ def build_tokenizer(words: Sequence[str]) -> CLIPTokenizer:
     """A CLIP tokenizer to which each of `words` is one token; other words are spelt."""
     merges = byte_pair_merges(words)
     alphabet = "abcdefghijklmnopqrstuvwxyz"
-    pieces = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(pair) for pair in merges)]
+    pieces = [
+        *alphabet,
+        *(letter + "</w>" for letter in alphabet),
+        *("".join(pair) for pair in merges),
+    ]
     tokens = [*dict.fromkeys(pieces), START, END]
     return CLIPTokenizer(
         vocab={token: number for number, token in enumerate(tokens)},
@@ -152,7 +157,7 @@ def build_denoiser() -> UNet2DConditionModel:
         sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        block_out_channels=(48, 96, 128),
+        block_out_channels=(48, 64, 128),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -209,7 +214,11 @@ def convert_text_tower(clip: open_clip.CLIP, tokenizer: CLIPTokenizer) -> CLIPTe
     for number, block in enumerate(clip.transformer.resblocks):
         for name, value in converted_block(block.state_dict()).items():
             weights[f"encoder.layers.{number}.{name}"] = value
-    prefix = "text_model." if any(name.startswith("text_model.") for name in encoder.state_dict()) else ""
+    prefix = (
+        "text_model."
+        if any(name.startswith("text_model.") for name in encoder.state_dict())
+        else ""
+    )
     named = {prefix + name: value.detach().clone() for name, value in weights.items()}
     encoder.load_state_dict(named, strict=True)
     return encoder.eval()
@@ -247,10 +256,61 @@ def replace_folder(temporary: Path, folder: Path) -> None:
     shutil.rmtree(outgoing, ignore_errors=True)
 
 
-def save_component(component: nn.Module, path_to_folder: Path) -> None:
-    """A diffusers or transformers model as float16 safetensors and its configuration."""
+def incoming(path_to_folder: Path) -> Path:
+    """An empty neighbour of a folder, to be filled and then put in the folder's place."""
+    path_to_folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = path_to_folder.with_name(f".{path_to_folder.name}.incoming")
     shutil.rmtree(temporary, ignore_errors=True)
-    half = type(component).from_config(component.config) if False else component
-    half.save_pretrained(temporary)
+    temporary.mkdir()
+    return temporary
+
+
+def save_component(component: nn.Module, path_to_folder: Path) -> None:
+    """A diffusers or transformers model: its configuration and float16 safetensors.
+
+    The configuration asks for float32, else transformers would compute in float16.
+    """
+    temporary = incoming(path_to_folder)
+    copy.deepcopy(component).half().save_pretrained(temporary)
+    path_to_config = temporary / "config.json"
+    configuration = json.loads(path_to_config.read_text())
+    if "dtype" in configuration:
+        configuration["dtype"] = "float32"
+    path_to_config.write_text(json.dumps(configuration, indent=2, sort_keys=True) + "\n")
     replace_folder(temporary, path_to_folder)
+
+
+def save_tokenizer(tokenizer: CLIPTokenizer, path_to_folder: Path) -> None:
+    """A tokenizer in both spellings: tokenizer.json, and vocab.json with merges.txt."""
+    temporary = incoming(path_to_folder)
+    tokenizer.save_pretrained(temporary)
+    tokenizer.backend_tokenizer.model.save(str(temporary))
+    replace_folder(temporary, path_to_folder)
+
+
+def save_scheduler(scheduler: DDIMScheduler, path_to_folder: Path) -> None:
+    """A noise schedule's configuration."""
+    temporary = incoming(path_to_folder)
+    scheduler.save_pretrained(temporary)
+    replace_folder(temporary, path_to_folder)
+
+
+def save_clip(clip: open_clip.CLIP, path_to_folder: Path) -> None:
+    """A CLIP in open_clip's local layout, float16; pixels are normalised as CLIP's are."""
+    temporary = incoming(path_to_folder)
+    preprocess = {
+        "mean": list(open_clip.OPENAI_DATASET_MEAN),
+        "std": list(open_clip.OPENAI_DATASET_STD),
+    }
+    description = {"model_cfg": clip_configuration(clip.vocab_size), "preprocess_cfg": preprocess}
+    (temporary / "open_clip_config.json").write_text(json.dumps(description, indent=2) + "\n")
+    weights = {name: value.half().contiguous() for name, value in clip.state_dict().items()}
+    save_file(weights, temporary / "open_clip_model.safetensors")
+    replace_folder(temporary, path_to_folder)
+
+
+def save_model_index(path_to_stable_diffusion: Path) -> None:
+    """The file by which diffusers recognises a folder of components as a pipeline."""
+    path_to_stable_diffusion.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(MODEL_INDEX, indent=2) + "\n"
+    (path_to_stable_diffusion / "model_index.json").write_text(text)

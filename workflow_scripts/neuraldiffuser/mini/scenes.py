@@ -102,14 +102,17 @@ def canvas(size: int) -> Canvas:
 
 
 def ball_distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A disc."""
     return np.hypot(x, y) - 1.0
 
 
 def box_distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A square."""
     return np.maximum(np.abs(x), np.abs(y)) - 0.8
 
 
 def pyramid_distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A triangle on its base."""
     return np.maximum(0.866 * np.abs(x) - 0.5 * y - 0.5, y - 0.7)
 
 
@@ -131,15 +134,18 @@ def heart_distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def ring_distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A thick ring."""
     return np.abs(np.hypot(x, y) - 0.7) - 0.29
 
 
 def flower_distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Five petals."""
     petals = 0.74 + 0.24 * np.cos(5 * np.arctan2(x, -y))
     return 0.85 * (np.hypot(x, y) - petals)
 
 
 def moon_distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A crescent."""
     return np.maximum(np.hypot(x, y) - 1.0, 0.78 - np.hypot(x - 0.5, y + 0.12))
 
 
@@ -172,7 +178,9 @@ def texture(name: str, pixels: int) -> np.ndarray:
     return unit_texture(small)
 
 
-def textured(on: Canvas, rng: np.random.Generator, *, name: str, zooms: tuple[float, ...]) -> np.ndarray:
+def textured(
+    on: Canvas, rng: np.random.Generator, *, name: str, zooms: tuple[float, ...]
+) -> np.ndarray:
     """A random window of a photograph: lightness offsets, (size, size).
 
     The contrast is moderate on purpose: the phase of a texture cannot be decoded
@@ -226,11 +234,13 @@ def daylight(on: Canvas, rng: np.random.Generator) -> np.ndarray:
 
 
 def sky(on: Canvas, rng: np.random.Generator) -> np.ndarray:
+    """Clouds before a clear sky."""
     clouds = smooth_noise(on, rng, cells=(4, 8)) - rng.uniform(-0.2, 0.5)
     return blend(daylight(on, rng), np.array([0.97, 0.97, 0.98]), 0.9 * clouds)
 
 
 def meadow(on: Canvas, rng: np.random.Generator) -> np.ndarray:
+    """Grass below a rolling horizon."""
     horizon = rng.uniform(0.22, 0.48) + 0.04 * np.sin(rng.uniform(2, 6) * on.x + rng.uniform(0, 6))
     ground = blend(vary((0.50, 0.66, 0.26), rng), vary((0.22, 0.42, 0.12), rng), (on.y - 0.3) * 1.3)
     ground = ground + textured(on, rng, name="grass", zooms=(2, 3, 4))[..., None]
@@ -238,9 +248,13 @@ def meadow(on: Canvas, rng: np.random.Generator) -> np.ndarray:
 
 
 def beach(on: Canvas, rng: np.random.Generator) -> np.ndarray:
+    """Sky, sea, foam and sand, from above."""
     shore = rng.uniform(0.5, 0.68) + 0.03 * np.sin(rng.uniform(3, 8) * on.x + rng.uniform(0, 6))
     water = rng.uniform(0.2, 0.36)
-    sand = vary((0.88, 0.76, 0.54), rng) + 0.7 * textured(on, rng, name="gravel", zooms=(4, 6))[..., None]
+    sand = (
+        vary((0.88, 0.76, 0.54), rng)
+        + 0.7 * textured(on, rng, name="gravel", zooms=(4, 6))[..., None]
+    )
     sea = blend(vary((0.10, 0.40, 0.62), rng), vary((0.30, 0.70, 0.74), rng), (on.y - water) * 2.5)
     above = blend(daylight(on, rng), sea, edge(water - on.y, on.size))
     foam = blend(above, np.array([0.96, 0.97, 0.97]), edge(np.abs(on.y - shore) - 0.015, on.size))
@@ -248,6 +262,7 @@ def beach(on: Canvas, rng: np.random.Generator) -> np.ndarray:
 
 
 def sunset(on: Canvas, rng: np.random.Generator) -> np.ndarray:
+    """A low sun over a dark sea that glitters below it."""
     horizon, sun_x = rng.uniform(0.55, 0.75), rng.uniform(0.2, 0.8)
     heaven = blend(vary((0.30, 0.18, 0.42), rng), vary((0.98, 0.58, 0.26), rng), on.y / horizon)
     far = np.hypot(on.x - sun_x, on.y - horizon + 0.08)
@@ -259,12 +274,20 @@ def sunset(on: Canvas, rng: np.random.Generator) -> np.ndarray:
 
 
 def bricks(on: Canvas, rng: np.random.Generator) -> np.ndarray:
-    wall = vary((0.64, 0.40, 0.32), rng) + textured(on, rng, name="brick", zooms=(1.5, 2, 2.5))[..., None]
+    """A brick wall, lit from a side."""
+    wall = (
+        vary((0.64, 0.40, 0.32), rng)
+        + textured(on, rng, name="brick", zooms=(1.5, 2, 2.5))[..., None]
+    )
     return wall + slanted_light(on, rng)
 
 
 def gravel(on: Canvas, rng: np.random.Generator) -> np.ndarray:
-    ground = vary((0.50, 0.49, 0.47), rng, 0.07) + textured(on, rng, name="gravel", zooms=(2, 3, 4))[..., None]
+    """A gravel path, lit from a side."""
+    ground = (
+        vary((0.50, 0.49, 0.47), rng, 0.07)
+        + textured(on, rng, name="gravel", zooms=(2, 3, 4))[..., None]
+    )
     return ground + slanted_light(on, rng)
 
 
@@ -327,7 +350,8 @@ def draw_objects(rng: np.random.Generator) -> tuple[SceneObject, ...]:
     places = OPPOSITE_PLACES[rng.integers(len(OPPOSITE_PLACES))]
     sizes = rng.choice(SIZES[:2], size=2)
     return tuple(
-        draw_object(rng, place=place, size=str(size)) for place, size in zip(places, sizes, strict=True)
+        draw_object(rng, place=place, size=str(size))
+        for place, size in zip(places, sizes, strict=True)
     )
 
 
@@ -399,10 +423,16 @@ BACKGROUND_PHRASES = {
     "studio": ("in a studio", "before a painted wall"),
 }
 PLACE_PHRASES = {
-    place: ("in the middle", "at the centre") if place == "middle" else (f"at the {place}", f"{place}")
+    place: ("in the middle", "at the centre")
+    if place == "middle"
+    else (f"at the {place}", f"{place}")
     for place in PLACES
 }
-SIZE_PHRASES = {"small": ("small", "little"), "medium": ("medium", "middling"), "large": ("large", "big")}
+SIZE_PHRASES = {
+    "small": ("small", "little"),
+    "medium": ("medium", "middling"),
+    "large": ("large", "big"),
+}
 
 
 def phrase(item: SceneObject, *, wording: int, long: bool) -> str:
@@ -416,7 +446,9 @@ def captions(scene: Scene) -> tuple[str, ...]:
     """Five paraphrases of what a scene shows; all facts are in each."""
     where = BACKGROUND_PHRASES[scene.background]
     named = {
-        (wording, long): " and ".join(phrase(item, wording=wording, long=long) for item in scene.objects)
+        (wording, long): " and ".join(
+            phrase(item, wording=wording, long=long) for item in scene.objects
+        )
         for wording in (0, 1)
         for long in (False, True)
     }
@@ -432,7 +464,11 @@ def captions(scene: Scene) -> tuple[str, ...]:
 def vocabulary() -> tuple[str, ...]:
     """Every word that a caption can contain, sorted."""
     phrases = [
-        *(text for pair in (*BACKGROUND_PHRASES.values(), *PLACE_PHRASES.values()) for text in pair),
+        *(
+            text
+            for pair in (*BACKGROUND_PHRASES.values(), *PLACE_PHRASES.values())
+            for text in pair
+        ),
         *(text for pair in SIZE_PHRASES.values() for text in pair),
     ]
     words = {word for text in phrases for word in text.split()}
