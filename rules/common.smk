@@ -27,8 +27,8 @@ wildcard_constraints:
 
 
 def settings(stage):
-    """Canonical JSON of exactly the configuration keys that the stage reads."""
-    return stage_settings(stage, CONFIG)
+    """Canonical JSON of exactly the configuration keys that the stage reads for a job."""
+    return lambda wildcards: stage_settings(stage, CONFIG, dict(wildcards.items()))
 
 
 def has_gpu():

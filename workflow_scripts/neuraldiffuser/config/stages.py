@@ -6,7 +6,9 @@ the stages that depend on it.
 """
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -24,11 +26,17 @@ def lookup(config: BaseModel, key: str) -> Any:
     return value
 
 
-def stage_settings(stage: str, config: Config) -> str:
-    """Canonical JSON of exactly the keys that ``stage`` reads, by argument name."""
-    values = {argument: lookup(config, key) for argument, key in STAGES[stage].items()}
-    adapter = TypeAdapter(dict[str, Any])
-    return canonical_json(adapter.dump_python(values, mode="json"))
+def stage_settings(
+    stage: str, config: Config, wildcards: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Canonical JSON of exactly the keys that ``stage`` reads, by argument name.
+
+    A "{variant}" inside a key is filled from the job's wildcards.
+    """
+    values = {
+        argument: lookup(config, key.format(**wildcards)) for argument, key in STAGES[stage].items()
+    }
+    return canonical_json(TypeAdapter(dict[str, Any]).dump_python(values, mode="json"))
 
 
 def parse_settings(stage: str, text: str) -> dict[str, Any]:
@@ -44,5 +52,14 @@ def _typed(model: type[BaseModel], names: list[str], value: Any) -> Any:
     """``value`` validated as the type that the dotted key has in the models."""
     annotation: Any = model
     for name in names:
-        annotation = annotation.model_fields[name].annotation
+        annotation = _annotation(annotation, name)
     return TypeAdapter(annotation).validate_python(value)
+
+
+def _annotation(owner: Any, name: str) -> Any:
+    """Type of a mapping's entry, of a field, or of a property that narrows a section."""
+    if get_origin(owner) is dict:
+        return get_args(owner)[1]
+    if name in owner.model_fields:
+        return owner.model_fields[name].annotation
+    return get_type_hints(getattr(owner, name).fget)["return"]
