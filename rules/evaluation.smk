@@ -1,0 +1,205 @@
+# How good reconstructions, decoded embeddings and retrieval are, and what follows from it.
+
+
+def get_network_weights(wildcards):
+    used = {judge.network for judge in CONFIG.evaluation.judges}
+    weights = {CONFIG.evaluation.networks[name].weights for name in used}
+    return [f"<models>/{path}" for path in sorted(filter(None, weights))]
+
+
+def get_shards(wildcards):
+    return collect(
+        "<results>/reconstructions/{variant}/{subject}/shard-{shard}.h5",
+        variant=wildcards.variant,
+        subject=wildcards.subject,
+        shard=range(CONFIG.reconstruction.shards),
+    )
+
+
+def get_evaluations(name):
+    """Paths of the table `name` of every variant and subject that is run."""
+    return [
+        f"<results>/evaluation/{variant}/{subject}/{name}"
+        for variant in CONFIG.reconstruction.run
+        for subject in get_variant_subjects(variant)
+    ]
+
+
+def get_variant_subjects(variant):
+    from_brain = CONFIG.reconstruction.variants[variant].source == "brain"
+    return CONFIG.subjects if from_brain else ["stimulus"]
+
+
+def get_brain_evaluations(wildcards):
+    return [path for path in get_evaluations("brain.csv") if "/stimulus/" not in path]
+
+
+rule evaluate_reconstructions:
+    input:
+        reconstructions=get_shards,
+        stimuli="<data>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
+        weights=get_network_weights,
+    output:
+        images="<results>/evaluation/{variant}/{subject}/images.csv",
+        sets="<results>/evaluation/{variant}/{subject}/sets.csv",
+    log:
+        "<results>/logs/evaluate_reconstructions/{variant}_{subject}.log",
+    benchmark:
+        "<results>/benchmarks/evaluate_reconstructions/{variant}_{subject}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=12000,
+        runtime=120,
+        gpu=GPUS,
+    params:
+        settings=settings("evaluate_reconstructions"),
+        code=code_id("evaluate_reconstructions"),
+        models=CONFIG.paths.models,
+    message:
+        "{wildcards.variant}, {wildcards.subject}: compares reconstructions with the stimuli"
+    script:
+        "../workflow_scripts/evaluate_reconstructions.py"
+
+
+rule evaluate_brain:
+    input:
+        reconstructions=get_shards,
+        voxels="<results>/voxels/{subject}.h5",
+        encoder="<results>/encoders/{subject}.safetensors",
+    output:
+        brain="<results>/evaluation/{variant}/{subject}/brain.csv",
+    log:
+        "<results>/logs/evaluate_brain/{variant}_{subject}.log",
+    benchmark:
+        "<results>/benchmarks/evaluate_brain/{variant}_{subject}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=12000,
+        runtime=60,
+        gpu=GPUS,
+    params:
+        settings=settings("evaluate_brain"),
+        code=code_id("evaluate_brain"),
+    message:
+        "{wildcards.variant}, {wildcards.subject}: correlates the encoder's responses to "
+        "reconstructions with the brain's"
+    script:
+        "../workflow_scripts/evaluate_brain.py"
+
+
+rule evaluate_decoding:
+    input:
+        embeddings=collect(
+            "<results>/embeddings/{target}/{{subject}}.h5", target=TARGETS
+        ),
+        targets=collect("<results>/targets/{target}.h5", target=TARGETS),
+        voxels="<results>/voxels/{subject}.h5",
+    output:
+        decoding="<results>/evaluation/decoding/{subject}.csv",
+    log:
+        "<results>/logs/evaluate_decoding/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/evaluate_decoding/{subject}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        settings=settings("evaluate_decoding"),
+        code=code_id("evaluate_decoding"),
+    message:
+        "{wildcards.subject}: measures decoded embeddings beside the mean feature"
+    script:
+        "../workflow_scripts/evaluate_decoding.py"
+
+
+rule evaluate_retrieval:
+    input:
+        embeddings=collect(
+            "<results>/embeddings/{target}/{{subject}}.h5", target=PROJECTED_TARGETS
+        ),
+        targets=collect("<results>/targets/{target}.h5", target=PROJECTED_TARGETS),
+    output:
+        retrieval="<results>/evaluation/retrieval/{subject}.csv",
+    log:
+        "<results>/logs/evaluate_retrieval/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/evaluate_retrieval/{subject}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=settings("evaluate_retrieval"),
+        code=code_id("evaluate_retrieval"),
+    message:
+        "{wildcards.subject}: retrieves images from brains and brains from images"
+    script:
+        "../workflow_scripts/evaluate_retrieval.py"
+
+
+rule summarise_evaluation:
+    input:
+        images=get_evaluations("images.csv"),
+        sets=get_evaluations("sets.csv"),
+        brain=get_brain_evaluations,
+    output:
+        summary="<results>/evaluation/summary.csv",
+        comparisons="<results>/evaluation/comparisons.csv",
+    log:
+        "<results>/logs/summarise_evaluation.log",
+    benchmark:
+        "<results>/benchmarks/summarise_evaluation.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        settings=settings("summarise_evaluation"),
+        code=code_id("summarise_evaluation"),
+    message:
+        "computes means, intervals and differences between variants"
+    script:
+        "../workflow_scripts/summarise_evaluation.py"
+
+
+rule derive_findings:
+    input:
+        comparisons="<results>/evaluation/comparisons.csv",
+        summary="<results>/evaluation/summary.csv",
+        retrieval=collect(
+            "<results>/evaluation/retrieval/{subject}.csv", subject=CONFIG.subjects
+        ),
+        decoding=collect(
+            "<results>/evaluation/decoding/{subject}.csv", subject=CONFIG.subjects
+        ),
+        voxels=collect("<results>/voxels/{subject}.h5", subject=CONFIG.subjects),
+    output:
+        findings="<results>/findings.json",
+    log:
+        "<results>/logs/derive_findings.log",
+    benchmark:
+        "<results>/benchmarks/derive_findings.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=settings("derive_findings"),
+        code=code_id("derive_findings"),
+    message:
+        "judges every claim by its numbers"
+    script:
+        "../workflow_scripts/derive_findings.py"

@@ -1,0 +1,50 @@
+"""Derives the findings from the evaluation's tables.
+
+In: comparisons, summary, retrieval, decoding, and the voxels' noise ceilings. Out: findings.json.
+"""
+
+from pathlib import Path
+
+from neuraldiffuser import runtime, storage
+from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
+from neuraldiffuser.evaluation.findings import build_findings
+
+
+def derive_findings(
+    *,
+    path_to_comparisons: Path,
+    path_to_summary: Path,
+    path_to_retrieval: list[Path],
+    path_to_decoding: list[Path],
+    path_to_voxels: list[Path],
+    path_to_findings: Path,
+    findings: FindingSettings,
+    bootstrap: BootstrapSettings,
+) -> None:
+    """Writes what the experiment shows, claim by claim."""
+    built = build_findings(
+        comparisons=storage.read_table(path_to_comparisons),
+        summary=storage.read_table(path_to_summary),
+        retrieval={Path(path).stem: storage.read_table(path) for path in path_to_retrieval},
+        decoding={Path(path).stem: storage.read_table(path) for path in path_to_decoding},
+        noise_ceilings={
+            Path(path).stem: storage.read_array(path, "voxel/noise_ceiling")
+            for path in path_to_voxels
+        },
+        settings=findings,
+        bootstrap=bootstrap,
+    )
+    storage.write_json(path_to_findings, built)
+
+
+if __name__ == "__main__":
+    with runtime.job(snakemake) as settings:  # noqa: F821
+        derive_findings(
+            path_to_comparisons=snakemake.input.comparisons,  # noqa: F821
+            path_to_summary=snakemake.input.summary,  # noqa: F821
+            path_to_retrieval=snakemake.input.retrieval,  # noqa: F821
+            path_to_decoding=snakemake.input.decoding,  # noqa: F821
+            path_to_voxels=snakemake.input.voxels,  # noqa: F821
+            path_to_findings=snakemake.output.findings,  # noqa: F821
+            **settings,
+        )

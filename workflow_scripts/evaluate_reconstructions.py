@@ -1,0 +1,102 @@
+"""Measures reconstructed images against their stimuli.
+
+In: a variant's shards of a subject, the stimuli, the weights of the judging networks. Out: one
+value per image, repeat and metric; and one per metric of the whole set, or why there is none.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from neuraldiffuser import runtime, storage
+from neuraldiffuser.config.evaluation import Judge
+from neuraldiffuser.config.models import NetworkSettings
+from neuraldiffuser.diffusion.store import read_reconstructions
+from neuraldiffuser.evaluation.features import measure_networks, network_loader
+from neuraldiffuser.evaluation.images import constant_images, name_ids, read_stimuli
+from neuraldiffuser.evaluation.long_form import to_long_form
+from neuraldiffuser.evaluation.pixels import measure_pixels
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The settings of this stage."""
+
+    networks: dict[str, NetworkSettings]
+    judges: tuple[Judge, ...]
+    identification: str
+    ssim: str
+    first_resize: int | None
+    image_size: int
+
+
+def evaluate_reconstructions(
+    *,
+    path_to_reconstructions: list[Path],
+    path_to_stimuli: Path,
+    path_to_models: Path,
+    path_to_images: Path,
+    path_to_sets: Path,
+    measures: Measures,
+) -> None:
+    """Writes every metric of one variant and subject that needs nothing but images."""
+    ids, reconstructions = read_reconstructions(path_to_reconstructions)
+    stimuli = read_stimuli(path_to_stimuli, ids)
+    _warn_of_constant(ids, reconstructions)
+    judges = [judge for judge in measures.judges if judge.minimum_images <= len(ids)]
+    values = measure_pixels(
+        stimuli,
+        reconstructions,
+        sizes=(measures.first_resize, measures.image_size),
+        ssim=measures.ssim,
+    )
+    values |= measure_networks(
+        stimuli,
+        reconstructions,
+        load=network_loader(measures.networks, path_to_models=path_to_models),
+        judges=judges,
+        identification=measures.identification,
+        first_resize=measures.first_resize,
+    )
+    by_image = {name: found for name, found in values.items() if isinstance(found, np.ndarray)}
+    storage.write_table(path_to_images, to_long_form(ids, by_image))
+    storage.write_table(path_to_sets, tabulate_sets(measures.judges, values, number=len(ids)))
+
+
+def _warn_of_constant(ids: np.ndarray, reconstructions: np.ndarray) -> None:
+    flat = reconstructions.reshape(-1, *reconstructions.shape[2:])
+    constant = constant_images(flat).reshape(reconstructions.shape[:2]).any(axis=1)
+    if constant.any():
+        runtime.logger.warning(
+            "reconstructions of the images %s are of one colour; their correlations count as 0.",
+            name_ids(ids[constant]),
+        )
+
+
+def tabulate_sets(
+    judges: tuple[Judge, ...], values: dict[str, np.ndarray | float], *, number: int
+) -> pd.DataFrame:
+    """Metrics of the whole set, and any metric that ``number`` images are too few for."""
+    rows = []
+    for judge in judges:
+        if judge.minimum_images > number:
+            note = f"not computed: {number} images, at least {judge.minimum_images} are needed"
+            rows.append((judge.name, np.nan, number, note))
+        elif not isinstance(values[judge.name], np.ndarray):
+            note = f"biased by the finite sample of {number} images; mean over repeats"
+            rows.append((judge.name, values[judge.name], number, note))
+    return pd.DataFrame(rows, columns=["metric", "value", "n", "note"])
+
+
+if __name__ == "__main__":
+    with runtime.job(snakemake) as settings:  # noqa: F821
+        evaluate_reconstructions(
+            path_to_reconstructions=snakemake.input.reconstructions,  # noqa: F821
+            path_to_stimuli=snakemake.input.stimuli,  # noqa: F821
+            path_to_models=snakemake.params.models,  # noqa: F821
+            path_to_images=snakemake.output.images,  # noqa: F821
+            path_to_sets=snakemake.output.sets,  # noqa: F821
+            measures=Measures(**settings),
+        )

@@ -1,0 +1,1 @@
+"""How good reconstructions, decoded embeddings and retrieval are, with intervals over images."""

@@ -1,0 +1,132 @@
+"""What the judges see: every network runs once per set of images, in batches."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neuraldiffuser import runtime
+from neuraldiffuser.config.evaluation import Judge
+from neuraldiffuser.config.models import NetworkSettings
+from neuraldiffuser.errors import DataError
+from neuraldiffuser.evaluation.correlation import cross_correlation
+from neuraldiffuser.evaluation.distances import correlation_distance
+from neuraldiffuser.evaluation.identification import IDENTIFICATION
+from neuraldiffuser.evaluation.metrics import SET_MEASURES
+from neuraldiffuser.evaluation.quality import QUALITY
+from neuraldiffuser.features.images import resize, to_unit_range
+from neuraldiffuser.features.networks import load_network
+
+IMAGES_AT_ONCE = 64
+
+
+def embed(network: nn.Module, images: np.ndarray, *, first_resize: int | None) -> dict[str, Tensor]:
+    """Features of every node: uint8 (n, h, w, 3) to {node: (n, d) float32}.
+
+    Raises:
+        DataError: a network returns non-finite features.
+    """
+    batches = []
+    with torch.inference_mode():
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            batch = to_unit_range(images[start : start + IMAGES_AT_ONCE])
+            batch = batch.to(runtime.execution().device)
+            if first_resize is not None:
+                batch = resize(batch, first_resize, antialias=True)
+            batches.append(network(batch))
+    features = {node: torch.cat([batch[node] for batch in batches]) for node in batches[0]}
+    for node, values in features.items():
+        if not torch.isfinite(values).all():
+            raise DataError(
+                f"the node {node} of an evaluation network returned non-finite features; "
+                "fetch its weights again."
+            )
+    return features
+
+
+def measure_networks(
+    stimuli: np.ndarray,
+    reconstructions: np.ndarray,
+    *,
+    load: Callable[[str], nn.Module],
+    judges: Iterable[Judge],
+    identification: str,
+    first_resize: int | None,
+) -> dict[str, np.ndarray | float]:
+    """The value of every judge.
+
+    Args:
+        stimuli: (n, h, w, 3) uint8.
+        reconstructions: (n, repeats, h', w', 3) uint8, row by row of the same images.
+        load: network by its name in the configuration.
+        judges: what to measure, on networks that ``load`` knows.
+        identification: key of ``IDENTIFICATION``.
+        first_resize: width to which all images are brought before the network's own preprocessing.
+
+    Returns:
+        By judge: (n, repeats), (n,) where all repeats act together, or one number for the set.
+    """
+    values: dict[str, np.ndarray | float] = {}
+    for name, group in _group_by_network(judges).items():
+        network = load(name)
+        original = embed(network, stimuli, first_resize=first_resize)
+        views = [
+            _compare(
+                original,
+                embed(network, reconstructions[:, repeat], first_resize=first_resize),
+                group,
+            )
+            for repeat in runtime.progress(
+                range(reconstructions.shape[1]), description=f"embedding with {name}", unit="repeat"
+            )
+        ]
+        for judge in group:
+            values[judge.name] = _conclude(
+                judge, [view[judge.name] for view in views], identification
+            )
+    return values
+
+
+def _group_by_network(judges: Iterable[Judge]) -> dict[str, list[Judge]]:
+    groups: dict[str, list[Judge]] = {}
+    for judge in judges:
+        groups.setdefault(judge.network, []).append(judge)
+    return groups
+
+
+def _compare(
+    original: dict[str, Tensor], reconstructed: dict[str, Tensor], judges: Iterable[Judge]
+) -> dict[str, Tensor | float]:
+    """One repeat's correlations (n, n), once per node, or its quality as a set."""
+    correlations: dict[str, Tensor] = {}
+    results: dict[str, Tensor | float] = {}
+    for judge in judges:
+        pair = original[judge.node], reconstructed[judge.node]
+        if judge.measure in SET_MEASURES:
+            results[judge.name] = QUALITY[judge.measure](*pair)
+            continue
+        if judge.node not in correlations:
+            correlations[judge.node] = cross_correlation(*pair).cpu()
+        results[judge.name] = correlations[judge.node]
+    return results
+
+
+def _conclude(
+    judge: Judge, views: Sequence[Tensor | float], identification: str
+) -> np.ndarray | float:
+    """A judge's value from what it saw of every repeat."""
+    if judge.measure in SET_MEASURES:
+        return float(np.mean(views))
+    if judge.measure == "distance":
+        return correlation_distance(torch.stack(list(views))).numpy()
+    return IDENTIFICATION[identification](torch.stack(list(views))).numpy()
+
+
+def network_loader(
+    networks: dict[str, NetworkSettings], *, path_to_models: Path
+) -> Callable[[str], nn.Module]:
+    """Loads a network of the configuration by name onto the job's device."""
+    device = runtime.execution().device
+    return lambda name: load_network(networks[name], path_to_models=path_to_models, device=device)

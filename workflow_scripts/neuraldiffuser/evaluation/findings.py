@@ -1,0 +1,230 @@
+"""What the evaluation claims in words, each claim judged by its numbers alone."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
+from neuraldiffuser.evaluation.metrics import AREAS, DIRECTIONS, brain_metric
+from neuraldiffuser.evaluation.statistics import bootstrap_mean
+
+GUIDED, UNGUIDED, WRONG_IMAGE = "guided", "unguided", "wrong_image"
+GROUND_TRUTH = "ground_truth_guided"
+DETAILS = {  # of the brain correlations, only the configured direction is told in words
+    brain_metric(area, direction, of_ceiling=of_ceiling)
+    for area in AREAS
+    for direction in DIRECTIONS
+    for of_ceiling in (False, True)
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval, and how it is named, counted and measured."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+    unit: str
+
+    def observe(self) -> dict[str, Any]:
+        """The entry of a finding that promises nothing."""
+        return {
+            "name": self.name,
+            "estimate": float(self.value),
+            "interval": [float(self.low), float(self.high)],
+            "n": int(self.n),
+            "unit": self.unit,
+        }
+
+
+Rule = Callable[[Estimate], bool]
+
+
+def above(limit: float) -> Rule:
+    """The whole interval lies above ``limit``."""
+    return lambda estimate: bool(estimate.low > limit)
+
+
+def not_above(limit: float) -> Rule:
+    """The interval does not lie above ``limit``."""
+    return lambda estimate: bool(estimate.low <= limit)
+
+
+def at_least(limit: float) -> Rule:
+    """The estimate reaches ``limit``."""
+    return lambda estimate: bool(estimate.value >= limit)
+
+
+def between(limits: tuple[float, float]) -> Rule:
+    """The estimate lies within ``limits``."""
+    return lambda estimate: bool(limits[0] <= estimate.value <= limits[1])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A claim about one metric's paired difference between two variants."""
+
+    first: str
+    second: str
+    metric: str
+    words: str
+    rule: Rule
+
+
+def claimed_differences(settings: FindingSettings) -> list[Difference]:
+    """What guidance must show, fixed before anything is measured."""
+    gains = ["pixcorr", *settings.early, "consistency"]
+    tolerated = f"loses less than {settings.late_margin:g}"
+    return [
+        *(Difference(GUIDED, UNGUIDED, name, "is above zero", above(0)) for name in gains),
+        *(
+            Difference(GUIDED, UNGUIDED, name, tolerated, above(-settings.late_margin))
+            for name in settings.late
+        ),
+        Difference(GUIDED, WRONG_IMAGE, "pixcorr", "is above zero", above(0)),
+        Difference(WRONG_IMAGE, UNGUIDED, "pixcorr", "is not above zero", not_above(0)),
+    ]
+
+
+def build_findings(
+    *,
+    comparisons: pd.DataFrame,
+    summary: pd.DataFrame,
+    retrieval: Mapping[str, pd.DataFrame],
+    decoding: Mapping[str, pd.DataFrame],
+    noise_ceilings: Mapping[str, np.ndarray],
+    settings: FindingSettings,
+    bootstrap: BootstrapSettings,
+) -> dict[str, list[dict[str, Any]]]:
+    """Claims with ``holds`` and a sentence, and observations without.
+
+    A claim whose variant, metric or threshold is not there is absent.
+
+    Args:
+        comparisons: table of ``summary.compare``.
+        summary: table of ``summary.summarise``.
+        retrieval, decoding: by subject, the tables of their rules.
+        noise_ceilings: by subject (voxels,) percent of variance.
+        settings: metrics and thresholds named beforehand.
+        bootstrap: for the mean noise ceiling over voxels.
+    """
+    claims, observations = [], []
+    differences = claimed_differences(settings)
+    for row in comparisons.itertuples():
+        claimed = [d for d in differences if _is_about(d, row)]
+        if not claimed and row.metric not in DETAILS:
+            observations.append(_estimate_difference(row, "").observe())
+        for difference in claimed:
+            claims.append(_claim(_estimate_difference(row, difference.words), difference.rule))
+    thresholds = [
+        (settings.ground_truth_pixcorr, at_least, estimate_ground_truth(summary)),
+        (settings.retrieval_over_chance, at_least, estimate_retrieval(retrieval)),
+        (settings.guidance_correlation, at_least, estimate_guidance_features(decoding)),
+        (settings.noise_ceiling, between, estimate_noise_ceilings(noise_ceilings, bootstrap)),
+    ]
+    for limit, rule, estimates in thresholds:
+        for estimate in estimates:
+            if limit is None:
+                observations.append(estimate.observe())
+            else:
+                claims.append(_claim(_with_limit(estimate, limit), rule(limit)))
+    observations.extend(estimate.observe() for estimate in estimate_mean_predictor(decoding))
+    return {"claims": claims, "observations": observations}
+
+
+def _is_about(difference: Difference, row: Any) -> bool:
+    about = (difference.first, difference.second, difference.metric)
+    return about == (row.variant_a, row.variant_b, row.metric)
+
+
+def _estimate_difference(row: Any, words: str) -> Estimate:
+    parts = [_words(row.variant_a), "minus", _words(row.variant_b), words]
+    name = f"{' '.join(part for part in parts if part)}: {row.label}"
+    return Estimate(name, row.difference, row.low, row.high, row.n, row.unit)
+
+
+def _words(variant: str) -> str:
+    return variant.replace("_", " ")
+
+
+def _claim(estimate: Estimate, rule: Rule) -> dict[str, Any]:
+    holds = rule(estimate)
+    return estimate.observe() | {"holds": holds, "sentence": write_sentence(estimate, holds)}
+
+
+def _with_limit(estimate: Estimate, limit: float | tuple[float, float]) -> Estimate:
+    if isinstance(limit, tuple):
+        words = f"lies between {limit[0]:g} and {limit[1]:g}"
+    else:
+        words = f"is at least {limit:g}"
+    return replace(estimate, name=f"{estimate.name} {words}")
+
+
+def write_sentence(estimate: Estimate, holds: bool) -> str:
+    """The claim, its verdict and its numbers as one sentence."""
+    verdict = "holds" if holds else "does not hold"
+    return (
+        f"{estimate.name[0].upper()}{estimate.name[1:]} ({estimate.value:.3g} "
+        f"[{estimate.low:.3g}, {estimate.high:.3g}] {estimate.unit}, n = {estimate.n}): {verdict}."
+    )
+
+
+def estimate_ground_truth(summary: pd.DataFrame) -> Iterable[Estimate]:
+    """PixCorr of guided reconstructions from ground-truth embeddings."""
+    chosen = summary.query("variant == @GROUND_TRUTH and subject == 'all' and metric == 'pixcorr'")
+    for row in chosen.itertuples():
+        name = "PixCorr of guided ground truth"
+        yield Estimate(name, row.mean, row.low, row.high, row.n, row.unit)
+
+
+def estimate_retrieval(tables: Mapping[str, pd.DataFrame]) -> Iterable[Estimate]:
+    """Image retrieval by the vote of the guidance layers, in multiples of chance."""
+    for subject, table in tables.items():
+        for row in table.query("direction == 'image' and method == 'vote'").itertuples():
+            accuracy, low, high = (
+                value / row.chance for value in (row.accuracy, row.low, row.high)
+            )
+            name = f"image retrieval of {subject}"
+            yield Estimate(name, accuracy, low, high, row.n, "times chance")
+
+
+def estimate_guidance_features(tables: Mapping[str, pd.DataFrame]) -> Iterable[Estimate]:
+    """Pearson r of decoded guidance features, over images, then dimensions, then layers."""
+    yield from _estimate_decoding(tables, predictor="decoder", name="decoded guidance features")
+
+
+def estimate_mean_predictor(tables: Mapping[str, pd.DataFrame]) -> Iterable[Estimate]:
+    """The same of a predictor that always says the mean feature."""
+    name = "mean feature instead of decoded guidance features"
+    yield from _estimate_decoding(tables, predictor="mean_feature", name=name)
+
+
+def _estimate_decoding(
+    tables: Mapping[str, pd.DataFrame], *, predictor: str, name: str
+) -> Iterable[Estimate]:
+    for subject, table in tables.items():
+        chosen = table[
+            (table["target"] == "guidance")
+            & (table["measure"] == "pearson_dimensions")
+            & (table["predictor"] == predictor)
+        ]
+        for row in chosen.itertuples():
+            title = f"Pearson r of {subject}'s {name}"
+            yield Estimate(title, row.value, row.low, row.high, row.n, "correlation")
+
+
+def estimate_noise_ceilings(
+    ceilings: Mapping[str, np.ndarray], bootstrap: BootstrapSettings
+) -> Iterable[Estimate]:
+    """Mean noise ceiling of each subject's voxels, interval over voxels."""
+    for subject, values in ceilings.items():
+        found = bootstrap_mean(values.astype(np.float64), bootstrap)
+        name = f"mean noise ceiling of {subject}'s voxels"
+        ends = float(found.estimate), float(found.low), float(found.high)
+        yield Estimate(name, *ends, len(values), "% of variance")

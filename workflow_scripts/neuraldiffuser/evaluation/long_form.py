@@ -1,0 +1,56 @@
+"""Values per image and repeat as a table with the columns id, repeat, metric and value."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from neuraldiffuser.errors import DataError
+from neuraldiffuser.evaluation.images import name_ids
+
+ALL_REPEATS = -1
+
+
+def to_long_form(ids: np.ndarray, values: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """One row per metric, image and repeat; repeat is -1 for what describes all repeats together.
+
+    Args:
+        ids: (n,) 73k ids.
+        values: by metric (n, repeats) or (n,).
+    """
+    return pd.concat([_rows(ids, name, found) for name, found in values.items()], ignore_index=True)
+
+
+def _rows(ids: np.ndarray, metric: str, values: np.ndarray) -> pd.DataFrame:
+    if values.ndim == 1:
+        repeats = np.full(len(ids), ALL_REPEATS)
+    else:
+        repeats = np.tile(np.arange(values.shape[1]), len(ids))
+        ids = np.repeat(ids, values.shape[1])
+    rows = pd.DataFrame(
+        {"id": ids, "repeat": repeats, "metric": metric, "value": values.ravel().astype(np.float64)}
+    )
+    broken = np.unique(rows.loc[~np.isfinite(rows["value"]), "id"])
+    if len(broken):
+        raise DataError(
+            f"{metric} is not finite for the images {name_ids(broken)}; "
+            "look at their reconstructions and run the variant again."
+        )
+    return rows
+
+
+def average_per_image(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Long form to one row per image and one column per metric, averaged over repeats.
+
+    Raises:
+        DataError: a metric lacks an image that another metric has, or a value is not finite.
+    """
+    values = pd.concat(tables, ignore_index=True)
+    wide = values.groupby(["id", "metric"], sort=True)["value"].mean().unstack("metric")
+    incomplete = wide.index[~np.isfinite(wide.to_numpy()).all(axis=1)].to_numpy()
+    if len(incomplete):
+        raise DataError(
+            f"the images {name_ids(incomplete)} lack values of some metric; "
+            "delete these evaluations and run them again."
+        )
+    return wide
