@@ -1,0 +1,93 @@
+"""The denoiser, and how much attention its middle block pays to each place of the latent.
+
+Attention is computed by diffusers' fused scaled_dot_product_attention everywhere. Only for the
+first self-attention of the middle block, and only for the samples that ask for it, the
+probabilities are computed once more and summed: fused attention never writes them down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from neuraldiffuser.errors import DataError
+
+
+class Denoised(NamedTuple):
+    """Predicted noise (n, c, h, w), and the attention each place receives (m, h', w') or None."""
+
+    noise: Tensor
+    attention: Tensor | None
+
+
+class Denoiser:
+    """A UNet2DConditionModel as a function of latent, timestep and condition."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        """Raises DataError if the UNet has no self-attention in its middle block."""
+        self.unet = unet
+        self.reductions = len(unet.config.down_block_types) - 1
+        try:
+            self.attention = unet.mid_block.attentions[0].transformer_blocks[0].attn1
+        except (AttributeError, IndexError) as error:
+            raise DataError(
+                "The UNet has no self-attention in its middle block, which self-attention guidance"
+                " reads; use a model such as stable-diffusion-v1-4."
+            ) from error
+
+    def __call__(
+        self, latents: Tensor, timestep: int, condition: Tensor, *, attended: int = 0
+    ) -> Denoised:
+        """Predicts the noise in latents (n, c, h, w) under condition (n, tokens, width).
+
+        Args:
+            latents: noisy latents.
+            timestep: the training timestep of their noise level.
+            condition: text embeddings.
+            attended: for how many samples, counted from the first, attention is reported.
+        """
+        inputs: list[Tensor] = []
+        with capture_input(self.attention, inputs, attended):
+            noise = self.unet(latents, timestep, condition, return_dict=False)[0]
+        if not attended:
+            return Denoised(noise, None)
+        received = received_attention(self.attention, inputs[0])
+        return Denoised(noise, received.unflatten(1, self.map_size(latents)))
+
+    def map_size(self, latents: Tensor) -> tuple[int, int]:
+        """Height and width of the middle block's map: halved, rounding up, at each reduction."""
+        factor = 2**self.reductions
+        return -(-latents.shape[-2] // factor), -(-latents.shape[-1] // factor)
+
+
+@contextmanager
+def capture_input(module: nn.Module, inputs: list[Tensor], count: int) -> Iterator[None]:
+    """Within the context, appends the first `count` rows of each input of `module`."""
+    if not count:
+        yield
+        return
+    with module.register_forward_pre_hook(
+        lambda _, arguments: inputs.append(arguments[0][:count].detach())
+    ):
+        yield
+
+
+@torch.no_grad()
+def received_attention(attention: nn.Module, states: Tensor) -> Tensor:
+    """Attention that each token receives: mean over heads, summed over the tokens that attend.
+
+    Args:
+        attention: diffusers' Attention, used as self-attention.
+        states: its input, (n, tokens, width).
+
+    Returns:
+        float32 (n, tokens); they sum to the number of tokens.
+    """
+    query, key = attention.to_q(states), attention.to_k(states)
+    query, key = (part.unflatten(2, (attention.heads, -1)).transpose(1, 2) for part in (query, key))
+    weights = (query @ key.transpose(2, 3)).float() * attention.scale  # (n, heads, from, to)
+    return weights.softmax(dim=3).mean(dim=1).sum(dim=1)

@@ -1,0 +1,117 @@
+"""The guidance scale, chosen on held-out training images by the strength of its first step.
+
+A scale means nothing under another guidance function, node, loss or model. What carries over is
+the ratio of guidance to denoiser: for one image, with e the noise that the denoiser removes in the
+first guided step (classifier-free and self-attention guidance included),
+
+    r(kappa) = |sqrt(1 - abar) kappa grad L| / |e|        (Euclidean norms over the latent).
+
+r is proportional to kappa, so kappa = wanted ratio / median over images of r(1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from neuraldiffuser.diffusion.embeddings import Embeddings
+from neuraldiffuser.diffusion.reconstruct import (
+    Batch,
+    Engine,
+    Guided,
+    bind_targets,
+    place_batch,
+    plan_batches,
+)
+from neuraldiffuser.diffusion.sampler import guided_noise, sample
+from neuraldiffuser.errors import DataError
+
+# Keeps the choice of images apart from other stages seeded by the same number.
+STREAM = 0x43414C49
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A guidance scale and the ratios of guidance to denoiser that it has on held-out images."""
+
+    scale: float
+    ratio: float  # median
+    ratio_low: float  # lower quartile
+    ratio_high: float  # upper quartile
+    images: int
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain values for a file."""
+        return asdict(self)
+
+
+def choose_images(ids: np.ndarray, *, count: int, seed: int) -> np.ndarray:
+    """A seeded choice of at most `count` held-out images, ascending.
+
+    Raises:
+        DataError: no image was held out.
+    """
+    if not len(ids):
+        raise DataError(
+            "No held-out training images to calibrate the guidance scale on; set"
+            " decoder.validation_images above 0 or give the variant a scale."
+        )
+    generator = np.random.default_rng((STREAM, int(seed)))
+    return np.sort(generator.choice(ids, size=min(count, len(ids)), replace=False))
+
+
+def calibrate(
+    embeddings: Embeddings,
+    engine: Engine,
+    guided: Guided,
+    *,
+    ratio: float,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Calibration:
+    """The scale at which the median ratio over images is `ratio`.
+
+    Args:
+        embeddings: of held-out images, with the features that guide.
+        engine: model, schedule, settings and seed.
+        guided: the guidance; its scale is not used.
+        ratio: wanted median ratio of guidance to denoiser in the first guided step.
+        progress: told the number of samples after each step.
+
+    Raises:
+        DataError: the guidance has no gradient.
+    """
+    batches = plan_batches(len(embeddings.ids), repeats=1, batch_size=engine.settings.batch_size)
+    ratios = np.concatenate(
+        [unit_ratios(batch, embeddings, engine, guided, progress) for batch in batches]
+    )
+    median = float(np.median(ratios))
+    if not median > 0:
+        raise DataError(
+            f"The guidance has no gradient on {len(ratios)} held-out images, so its scale cannot be"
+            " calibrated; check that the features belong to this model."
+        )
+    low, high = np.quantile(ratios, (0.25, 0.75)) * ratio / median
+    return Calibration(ratio / median, ratio, float(low), float(high), len(ratios))
+
+
+def unit_ratios(
+    batch: Batch,
+    embeddings: Embeddings,
+    engine: Engine,
+    guided: Guided,
+    progress: Callable[[int], None],
+) -> np.ndarray:
+    """Ratio of guidance to denoiser at scale 1 in the first guided step, one per sample."""
+    inputs = place_batch(batch, embeddings, engine)
+    guide = bind_targets(batch, embeddings, engine, guided)
+    first = guide.steps.start
+    z = sample(
+        inputs.latents, inputs.noise, inputs.denoising, schedule=engine.schedule.until(first)
+    )
+    removed, term = guided_noise(z, engine.schedule.steps[first], inputs.denoising, guide.loss)
+    progress(len(batch.rows))
+    norms = (torch.linalg.vector_norm(part.flatten(1), dim=1) for part in (term, removed))
+    return torch.div(*norms).cpu().numpy()

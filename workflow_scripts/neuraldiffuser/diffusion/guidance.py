@@ -1,0 +1,152 @@
+"""Guidance functions: from a decoded image batch and per-image targets to one loss per image.
+
+To add one: write a class with ``targets`` and ``__call__`` as below, a function that builds it,
+and an entry in GUIDANCE. The sampler takes the gradient of the sum of the losses, so a loss must
+depend on its own image only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from neuraldiffuser.config.reconstruction import Sampling
+from neuraldiffuser.config.targets import ClipImageSettings
+from neuraldiffuser.errors import ConfigError, DataError
+from neuraldiffuser.features.clip_image import load_clip_image
+
+Layers = Mapping[str, Tensor]
+
+
+class Guidance(Protocol):
+    """What the sampler is guided by."""
+
+    targets: tuple[str, ...]
+
+    def __call__(self, images: Tensor, targets: Layers) -> Tensor:
+        """Images (n, 3, h, w) in [0, 1] and targets (n, ...) by name to losses (n,)."""
+
+
+@dataclass(frozen=True)
+class GuidanceSource:
+    """What guidance functions are built from: their own files or folders, and settings."""
+
+    paths: Sequence[Path]
+    clip_image: ClipImageSettings
+    sampling: Sampling
+    device: str = "cpu"
+
+
+# --- losses over layers -------------------------------------------------------------------
+
+
+def sum_squares(features: Layers, targets: Layers, _weights: Sequence[float]) -> Tensor:
+    """Eq. 14: sum over layers, tokens and dimensions of squared differences, (n,)."""
+    return sum(squares(features[name] - targets[name]).sum(dim=1) for name in targets)
+
+
+def weighted_mean(features: Layers, targets: Layers, weights: Sequence[float]) -> Tensor:
+    """The authors' code: mean squared differences of layers, weighted per image, (n,).
+
+    w_l = weights_l (1 / |g_l|) / sum_k (1 / |g_k|), with |g| the norm of the target (src/recon.py
+    and guided_diffusion.py of HaoyyLi/NeuralDiffuser).
+    """
+    inverse_norms = {name: squares(target).sum(dim=1).rsqrt() for name, target in targets.items()}
+    total = sum(inverse_norms.values())
+    return sum(
+        weight * inverse_norms[name] / total * squares(features[name] - targets[name]).mean(dim=1)
+        for name, weight in zip(targets, weights, strict=True)
+    )
+
+
+def squares(values: Tensor) -> Tensor:
+    """Squared elements, (n, everything else)."""
+    return values.flatten(1).square()
+
+
+GUIDANCE_LOSSES: dict[str, Callable[[Layers, Layers, Sequence[float]], Tensor]] = {
+    "sum_squares": sum_squares,
+    "weighted_mean": weighted_mean,
+}
+
+
+# --- guidance functions -------------------------------------------------------------------
+
+
+class ClipLayersGuidance:
+    """Primary visual feature guidance: distance to decoded layers of a CLIP image encoder."""
+
+    def __init__(self, network, *, layers: Sequence[int], loss: str, weights: Sequence[float]):
+        """Takes images-to-{layer: features}, its layers, a key of GUIDANCE_LOSSES, and weights.
+
+        Raises:
+            ConfigError: there is not one weight per layer.
+        """
+        if len(weights) != len(layers):
+            raise ConfigError(
+                f"reconstruction.layer_weights has {len(weights)} weights, but"
+                f" targets.clip_image.layers has {len(layers)} layers; give one weight per layer."
+            )
+        self.network = network
+        self.layers = tuple(layers)
+        self.targets = tuple(f"clip_image_{layer:02d}" for layer in layers)
+        self.loss = GUIDANCE_LOSSES[loss]
+        self.weights = tuple(weights)
+
+    def __call__(self, images: Tensor, targets: Layers) -> Tensor:
+        """One loss per image; raises DataError where a target does not fit the network."""
+        by_layer = self.network(images)
+        features = {
+            name: by_layer[layer].to(images.dtype)
+            for name, layer in zip(self.targets, self.layers, strict=True)
+        }
+        wanted = {name: targets[name].to(images) for name in self.targets}
+        refuse_misfits(features, wanted)
+        return self.loss(features, wanted, self.weights)
+
+
+def refuse_misfits(features: Layers, targets: Layers) -> None:
+    """Raises DataError if a target's shape is not that of the network's layer."""
+    for name, target in targets.items():
+        if target.shape != features[name].shape:
+            raise DataError(
+                f"Embeddings of {name} have shape {tuple(target.shape[1:])}, but the CLIP image"
+                f" tower gives {tuple(features[name].shape[1:])}; decode them for the model that"
+                " models.clip_image names."
+            )
+
+
+def build_clip_layers(source: GuidanceSource) -> Guidance:
+    """Loads the CLIP image tower that the targets were extracted with."""
+    settings = source.clip_image
+    (path_to_clip,) = source.paths
+    network = load_clip_image(
+        path_to_clip,
+        node=settings.node,
+        normalisation=settings.normalisation,
+        antialias=settings.antialias,
+        layers=settings.layers,
+        device=source.device,
+        dtype=getattr(torch, source.sampling.precision),
+    )
+    return ClipLayersGuidance(
+        network,
+        layers=settings.layers,
+        loss=source.sampling.guidance_loss,
+        weights=source.sampling.layer_weights,
+    )
+
+
+def build_none(_source: GuidanceSource) -> None:
+    """No guidance: no step takes a gradient."""
+
+
+GUIDANCE: dict[str, Callable[[GuidanceSource], Guidance | None]] = {
+    "clip_layers": build_clip_layers,
+    "none": build_none,
+}

@@ -1,0 +1,50 @@
+"""Reconstructed images as files: one shard of a subject's test images each."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuraldiffuser import storage
+from neuraldiffuser.errors import DataError
+
+
+def write_reconstructions(
+    path: Path, *, ids: np.ndarray, images: np.ndarray, attributes: Mapping[str, Any]
+) -> None:
+    """Writes images uint8 (n, repeats, h, w, 3) of the 73k ids (n,).
+
+    Raises:
+        DataError: the images are not uint8 or do not belong to the ids.
+    """
+    if images.dtype != np.uint8 or images.ndim != 5 or len(images) != len(ids):
+        raise DataError(
+            f"Reconstructions for {path} are {images.dtype} {images.shape}, but uint8"
+            f" ({len(ids)}, repeats, h, w, 3) is expected; report this as a defect."
+        )
+    storage.write_arrays(path, {"images": images, "id": np.asarray(ids, np.int64)}, attributes)
+
+
+def read_reconstructions(paths: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Reads shards: (ids ascending (n,), images uint8 (n, repeats, h, w, 3)).
+
+    Raises:
+        DataError: a shard is missing or truncated, shards differ in shape, or share an image.
+    """
+    paths = [Path(path) for path in paths]
+    ids = [storage.read_array(path, "id") for path in paths]
+    images = [storage.read_array(path, "images") for path in paths]
+    shapes = sorted({part.shape[1:] for part in images})
+    if len(shapes) != 1:
+        raise DataError(
+            f"Shards hold images of shapes {shapes}, but one shape is expected; delete"
+            f" {', '.join(map(str, paths))} and run again."
+        )
+    joined = np.concatenate(ids)
+    if len(np.unique(joined)) != len(joined):
+        raise DataError(
+            f"Shards {', '.join(map(str, paths))} share images; delete them and run again."
+        )
+    order = np.argsort(joined)
+    return joined[order], np.concatenate(images)[order]
