@@ -70,9 +70,8 @@ def average_repeats(rows: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.n
     """Means of the rows with equal id: ids ascending (images,), means float32 (images, columns)."""
     order = np.argsort(ids, kind="stable")
     unique, first, counts = np.unique(ids[order], return_index=True, return_counts=True)
-    means = np.empty((len(unique), rows.shape[1]), np.float32)
-    for row, start, count in zip(means, first, counts, strict=True):
-        rows[order[start : start + count]].mean(axis=0, dtype=np.float64, out=row, casting="same_kind")
+    sums = np.add.reduceat(rows[order], first, axis=0, dtype=np.float64)
+    means = (sums / counts[:, None]).astype(np.float32)
     return unique, means
 
 
