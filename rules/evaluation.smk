@@ -2,12 +2,12 @@
 
 
 def get_network_weights(wildcards):
-    used = {judge.network for judge in CONFIG.evaluation.judges}
-    weights = {CONFIG.evaluation.networks[name].weights for name in used}
-    return [f"<models>/{path}" for path in sorted(filter(None, weights))]
+    networks = CONFIG.evaluation.measures.networks.values()
+    weights = {network.weights for network in networks if network.weights}
+    return [f"<models>/{path}" for path in sorted(weights)]
 
 
-def get_shards(wildcards):
+def get_shards_to_evaluate(wildcards):
     return collect(
         "<results>/reconstructions/{variant}/{subject}/shard-{shard}.h5",
         variant=wildcards.variant,
@@ -36,7 +36,7 @@ def get_brain_evaluations(wildcards):
 
 rule evaluate_reconstructions:
     input:
-        reconstructions=get_shards,
+        reconstructions=get_shards_to_evaluate,
         stimuli="<data>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
         weights=get_network_weights,
     output:
@@ -65,7 +65,7 @@ rule evaluate_reconstructions:
 
 rule evaluate_brain:
     input:
-        reconstructions=get_shards,
+        reconstructions=get_shards_to_evaluate,
         voxels="<results>/voxels/{subject}.h5",
         encoder="<results>/encoders/{subject}.safetensors",
     output:

@@ -4,32 +4,18 @@ In: a variant's shards of a subject, the stimuli, the weights of the judging net
 value per image, repeat and metric; and one per metric of the whole set, or why there is none.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from neuraldiffuser import runtime, storage
-from neuraldiffuser.config.evaluation import Judge
-from neuraldiffuser.config.models import NetworkSettings
+from neuraldiffuser.config.evaluation import Judge, Measures
 from neuraldiffuser.diffusion.store import read_reconstructions
 from neuraldiffuser.evaluation.features import measure_networks, network_loader
 from neuraldiffuser.evaluation.images import constant_images, name_ids, read_stimuli
 from neuraldiffuser.evaluation.long_form import to_long_form
 from neuraldiffuser.evaluation.pixels import measure_pixels
-
-
-@dataclass(frozen=True)
-class Measures:
-    """The settings of this stage."""
-
-    networks: dict[str, NetworkSettings]
-    judges: tuple[Judge, ...]
-    identification: str
-    ssim: str
-    first_resize: int | None
-    image_size: int
 
 
 def evaluate_reconstructions(
@@ -98,5 +84,5 @@ if __name__ == "__main__":
             path_to_models=snakemake.params.models,  # noqa: F821
             path_to_images=snakemake.output.images,  # noqa: F821
             path_to_sets=snakemake.output.sets,  # noqa: F821
-            measures=Measures(**settings),
+            **settings,
         )

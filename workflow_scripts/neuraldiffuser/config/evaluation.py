@@ -171,8 +171,8 @@ COMPARISONS = {
 }
 
 
-class Evaluation(Section):
-    """How reconstructions, decoded embeddings and retrieval are measured."""
+class Measures(Section):
+    """How reconstructed images are measured."""
 
     networks: dict[str, NetworkSettings] = Field(
         NSD_NETWORKS,
@@ -202,6 +202,11 @@ class Evaluation(Section):
         description="2d: the usual window; columns: every column of pixels as a channel of its "
         "own, which scikit-image up to 0.19 made of the peers' call.",
     )
+
+
+class Evaluation(Measures):
+    """How reconstructions, decoded embeddings and retrieval are measured."""
+
     brain_correlation: Literal["voxels_per_image", "images_per_voxel"] = Field(
         "voxels_per_image",
         description="Which brain correlation the tables call V1 to Whole: over the voxels of each "
@@ -219,6 +224,14 @@ class Evaluation(Section):
     findings: FindingSettings = Field(
         default_factory=FindingSettings, description=FindingSettings.__doc__
     )
+
+    @property
+    def measures(self) -> Measures:
+        """What measuring images depends on, without the networks that no judge uses."""
+        fields = {name: getattr(self, name) for name in Measures.model_fields}
+        used = {judge.network for judge in self.judges}
+        networks = {name: self.networks[name] for name in self.networks if name in used}
+        return Measures(**fields | {"networks": networks})
 
     @model_validator(mode="after")
     def names_are_known(self) -> Self:
