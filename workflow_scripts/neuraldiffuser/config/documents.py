@@ -66,16 +66,21 @@ def _plain(value: Any) -> Any:
 
 def _entry(name: str, value: Any, *, pad: str) -> Iterator[str]:
     """One key: on one line where it fits, its items on lines of their own where not."""
-    text = yaml.safe_dump({name: value}, default_flow_style=True, width=10**6, sort_keys=False)
-    line = text.strip()[1:-1]
+    line = _flow({name: value})
     if len(pad) + len(line) <= WIDTH:
         yield f"{pad}{line}"
         return
     yield f"{pad}{name}:"
-    for key, item in value.items() if isinstance(value, dict) else ((None, item) for item in value):
-        entry = item if key is None else {key: item}
-        text = yaml.safe_dump(entry, default_flow_style=True, width=10**6, sort_keys=False).strip()
-        yield f"{pad}  - {text}" if key is None else f"{pad}  {text[1:-1]}"
+    if isinstance(value, dict):
+        yield from (f"{pad}  {_flow({key: item})}" for key, item in value.items())
+    else:
+        yield from (f"{pad}  - {_flow([item])}" for item in value)
+
+
+def _flow(value: dict | list) -> str:
+    """A mapping or list on one line, without its own brackets."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
+    return text.strip()[1:-1]
 
 
 def main() -> None:

@@ -2,9 +2,19 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from neuraldiffuser.config.base import Section
+from neuraldiffuser.config.decoder import DecoderSettings
+from neuraldiffuser.config.encoding import EncodingSettings
+from neuraldiffuser.config.evaluation import Evaluation
+from neuraldiffuser.config.mini import Mini
+from neuraldiffuser.config.models import ModelSettings
+from neuraldiffuser.config.nsd import Nsd
+from neuraldiffuser.config.reconstruction import Reconstruction
+from neuraldiffuser.config.report import Report
+from neuraldiffuser.config.targets import TargetSettings
+from neuraldiffuser.config.voxels import Voxels
 
 Subject = Annotated[str, Field(pattern=r"^subj\d\d$")]
 
@@ -46,3 +56,33 @@ class Config(Section):
     )
     paths: Paths = Field(default_factory=Paths, description=Paths.__doc__)
     runtime: Runtime = Field(default_factory=Runtime, description=Runtime.__doc__)
+    nsd: Nsd = Field(default_factory=Nsd, description=Nsd.__doc__)
+    voxels: Voxels = Field(default_factory=Voxels, description=Voxels.__doc__)
+    models: ModelSettings = Field(default_factory=ModelSettings, description=ModelSettings.__doc__)
+    targets: TargetSettings = Field(
+        default_factory=TargetSettings, description=TargetSettings.__doc__
+    )
+    decoder: DecoderSettings = Field(
+        default_factory=DecoderSettings, description=DecoderSettings.__doc__
+    )
+    encoding: EncodingSettings = Field(
+        default_factory=EncodingSettings, description=EncodingSettings.__doc__
+    )
+    reconstruction: Reconstruction = Field(
+        default_factory=Reconstruction, description=Reconstruction.__doc__
+    )
+    evaluation: Evaluation = Field(default_factory=Evaluation, description=Evaluation.__doc__)
+    report: Report = Field(default_factory=Report, description=Report.__doc__)
+    mini: Mini = Field(default_factory=Mini, description=Mini.__doc__)
+
+    @model_validator(mode="after")
+    def name_subjects_that_exist(self) -> "Config":
+        """Every subject has sessions, and another subject to pretrain on."""
+        for key in ("subjects", "pretraining_subjects"):
+            for subject in getattr(self, key):
+                if subject not in self.nsd.sessions:
+                    raise ValueError(
+                        f"{key} names {subject}, which has no sessions in nsd.sessions; "
+                        f"known subjects are {', '.join(self.nsd.sessions)}"
+                    )
+        return self
