@@ -11,9 +11,7 @@ class Mini(Section):
     bucket: str = Field(
         "results/mini_bucket", description="Folder of the generated bucket, in NSD's own layout."
     )
-    seed: int = Field(
-        7, ge=0, description="Seed of the scenes, the brains and their noise."
-    )
+    seed: int = Field(7, ge=0, description="Seed of the scenes, the brains and their noise.")
     image_size: int = Field(64, ge=32, description="Width and height of a scene, in pixels.")
     shared_images: int = Field(50, ge=2, description="Scenes that every subject sees: the test.")
     own_images: int = Field(1450, ge=2, description="Scenes that only one subject sees.")

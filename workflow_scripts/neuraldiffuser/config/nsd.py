@@ -35,9 +35,6 @@ class Nsd(Section):
         "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
         description="Archive with COCO's captions_train2017.json and captions_val2017.json.",
     )
-    space: Literal["func1pt8mm", "func1mm"] = Field(
-        "func1pt8mm", description="Volume space of the betas and masks; all readings use 1.8 mm."
-    )
     betas: Literal["betas_fithrf_GLMdenoise_RR", "betas_fithrf", "betas_assumehrf"] = Field(
         "betas_fithrf_GLMdenoise_RR",
         description="Version of the single-trial betas: b3 of the NSD paper in all readings.",

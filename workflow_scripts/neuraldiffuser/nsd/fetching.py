@@ -12,6 +12,7 @@ from fsspec.callbacks import Callback
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.errors import FetchError, TermsError
 from neuraldiffuser.nsd import files
+from neuraldiffuser.nsd.locations import is_remote
 
 AGREEMENT = "https://naturalscenesdataset.org"
 BYTES_PER_READ = 1 << 22
@@ -34,11 +35,6 @@ class _Progress(Callback):
         self.bar.update(value - self.bar.n)
 
 
-def is_remote(url: str) -> bool:
-    """Whether a bucket lies behind a network (rather than in a folder)."""
-    return "://" in url and not url.startswith(("file://", "local://", "memory://"))
-
-
 def require_terms(
     *,
     terms_accepted: bool,
@@ -46,7 +42,6 @@ def require_terms(
     data: str,
     sessions: Mapping[str, int],
     subjects: Sequence[str],
-    space: str,
     file_format: str,
 ) -> None:
     """Refuses to fetch from a network before the NSD data access agreement is accepted.
@@ -56,9 +51,7 @@ def require_terms(
     """
     if terms_accepted or not is_remote(bucket):
         return
-    betas = files.download_gigabytes(
-        sessions, subjects=subjects, space=space, file_format=file_format
-    )
+    betas = files.download_gigabytes(sessions, subjects=subjects, file_format=file_format)
     raise TermsError(
         f"The NSD data access agreement has not been accepted: agree to it at {AGREEMENT} and set "
         f"nsd.terms_accepted to true, after which about {betas:.0f} GB of {file_format} betas and "
@@ -108,7 +101,9 @@ def _transfer(filesystem: Any, source: str, path: Path, *, url: str) -> None:
 
 def _failure(url: str, error: Exception) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return f"{url} could not be fetched ({reason}); check the network and nsd.bucket, and run again."
+    return (
+        f"{url} could not be fetched ({reason}); check the network and nsd.bucket, and run again."
+    )
 
 
 def _require_size(path: Path, expected: int | None, *, url: str) -> None:
@@ -132,6 +127,4 @@ def _require_digest(path: Path, expected: str | None, *, url: str) -> None:
         while block := content.read(BYTES_PER_READ):
             digest.update(block)
     if digest.hexdigest() != expected:
-        raise FetchError(
-            f"{url} arrived with md5 {digest.hexdigest()}, not {expected}; run again."
-        )
+        raise FetchError(f"{url} arrived with md5 {digest.hexdigest()}, not {expected}; run again.")

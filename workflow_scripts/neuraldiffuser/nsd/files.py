@@ -4,7 +4,7 @@ The layout is that of NSD's data manual (cvnlab.slite.page, "Overview of the dat
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from neuraldiffuser.errors import DataError
 
@@ -17,9 +17,10 @@ CAPTIONS = (
     "captions/annotations/captions_val2017.json",
 )
 
+SPACE = "func1pt8mm"  # the 1.8 mm volumes, which every reading of the paper uses
+
 STIMULI_GIGABYTES = 39.6  # 73,000 x 425 x 425 x 3 bytes
-GIGABYTES_PER_SESSION = {"hdf5": 1.05, "nii.gz": 0.56}  # at 1.8 mm
-VOXELS_RELATIVE_TO_STANDARD = {"func1pt8mm": 1.0, "func1mm": 5.7}
+GIGABYTES_PER_SESSION = {"hdf5": 1.05, "nii.gz": 0.56}
 
 
 def responses(subject: str) -> str:
@@ -27,27 +28,30 @@ def responses(subject: str) -> str:
     return f"nsddata/ppdata/{subject}/behav/responses.tsv"
 
 
-def region_mask(subject: str, *, space: str, name: str) -> str:
+def region_mask(subject: str, *, name: str) -> str:
     """A volume of region labels, such as nsdgeneral or prf-visualrois."""
-    return f"nsddata/ppdata/{subject}/{space}/roi/{name}.nii.gz"
+    return f"nsddata/ppdata/{subject}/{SPACE}/roi/{name}.nii.gz"
 
 
-def betas_folder(subject: str, *, space: str, version: str) -> str:
+def betas_folder(subject: str, *, version: str) -> str:
     """The folder of a subject's single-trial betas."""
-    return f"nsddata_betas/ppdata/{subject}/{space}/{version}"
+    return f"nsddata_betas/ppdata/{subject}/{SPACE}/{version}"
 
 
-def session_betas(
-    subject: str, *, space: str, version: str, session: int, file_format: str
-) -> str:
+def session_betas(subject: str, *, version: str, session: int, file_format: str) -> str:
     """The betas of one session (1-based)."""
-    folder = betas_folder(subject, space=space, version=version)
+    folder = betas_folder(subject, version=version)
     return f"{folder}/betas_session{session:02d}.{file_format}"
 
 
-def signal_to_noise(subject: str, *, space: str, version: str) -> str:
+def signal_to_noise(subject: str, *, version: str) -> str:
     """The noise-ceiling signal-to-noise ratio of each voxel."""
-    return f"{betas_folder(subject, space=space, version=version)}/ncsnr.nii.gz"
+    return f"{betas_folder(subject, version=version)}/ncsnr.nii.gz"
+
+
+def ground_truth(subject: str) -> str:
+    """What a simulation knows of a subject; only a generated bucket has it."""
+    return f"ground_truth/{subject}.h5"
 
 
 def session_number(path: str) -> int:
@@ -65,20 +69,16 @@ def session_number(path: str) -> int:
     return int(found[1])
 
 
-def subject_objects(
-    subject: str, *, sessions: int, space: str, version: str, file_format: str
-) -> list[str]:
+def subject_objects(subject: str, *, sessions: int, version: str, file_format: str) -> list[str]:
     """Every object that the voxels of a subject are made from."""
     return [
         *(
-            session_betas(
-                subject, space=space, version=version, session=session, file_format=file_format
-            )
+            session_betas(subject, version=version, session=session, file_format=file_format)
             for session in range(1, sessions + 1)
         ),
-        signal_to_noise(subject, space=space, version=version),
-        region_mask(subject, space=space, name="nsdgeneral"),
-        region_mask(subject, space=space, name="prf-visualrois"),
+        signal_to_noise(subject, version=version),
+        region_mask(subject, name="nsdgeneral"),
+        region_mask(subject, name="prf-visualrois"),
         responses(subject),
     ]
 
@@ -88,9 +88,26 @@ def common_objects() -> list[str]:
     return [DESIGN, STIMULUS_INFORMATION, STIMULI, CAPTIONS_ARCHIVE]
 
 
+def generated_objects(
+    subjects: Sequence[str], *, sessions: Mapping[str, int], version: str
+) -> list[str]:
+    """Every object of a generated bucket: HDF5 betas, and one session as NIfTI too."""
+    betas = {"version": version, "file_format": "hdf5"}
+    own = [
+        name
+        for subject in subjects
+        for name in (
+            *subject_objects(subject, sessions=sessions[subject], **betas),
+            ground_truth(subject),
+        )
+    ]
+    nifti = session_betas(subjects[0], version=version, session=1, file_format="nii.gz")
+    return [*common_objects(), *own, nifti]
+
+
 def download_gigabytes(
-    sessions: Mapping[str, int], *, subjects: Iterable[str], space: str, file_format: str
+    sessions: Mapping[str, int], *, subjects: Iterable[str], file_format: str
 ) -> float:
     """About how much betas an experiment fetches from NSD, in GB (10^9 bytes)."""
     number = sum(sessions[subject] for subject in subjects)
-    return number * GIGABYTES_PER_SESSION[file_format] * VOXELS_RELATIVE_TO_STANDARD[space]
+    return number * GIGABYTES_PER_SESSION[file_format]

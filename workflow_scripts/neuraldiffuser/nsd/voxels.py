@@ -128,9 +128,7 @@ def read_betas(
     betas = np.empty((len(rows), len(selection.index)), np.float32)
     for path in runtime.progress(paths, description="reading sessions", unit="session"):
         here = (rows["session"] == files.session_number(path)).to_numpy()
-        found = read_session(
-            path, index=selection.index, volume_shape=selection.volume_shape
-        )
+        found = read_session(path, index=selection.index, volume_shape=selection.volume_shape)
         if len(found) != here.sum():
             raise DataError(
                 f"{path} holds {len(found)} trials where the design knows {here.sum()}; fetch it "
@@ -164,9 +162,7 @@ class _Moments:
 
 
 def _session_moments(betas: np.ndarray, rows: pd.DataFrame, chosen: np.ndarray) -> _Moments:
-    parts = [
-        betas[(rows["session"] == session).to_numpy() & chosen] for session in _sessions(rows)
-    ]
+    parts = [betas[(rows["session"] == session).to_numpy() & chosen] for session in _sessions(rows)]
     empty = [session for session, part in zip(_sessions(rows), parts, strict=True) if not len(part)]
     if empty:
         raise DataError(
@@ -232,7 +228,9 @@ def measure(betas: np.ndarray, rows: pd.DataFrame, *, normalisation: str) -> Sta
         normalisation: a name in ``NORMALISATIONS``.
     """
     sessions = _sessions(rows)
-    spread = [np.ptp(betas[(rows["session"] == session).to_numpy()], axis=0) for session in sessions]
+    spread = [
+        np.ptp(betas[(rows["session"] == session).to_numpy()], axis=0) for session in sessions
+    ]
     mean, std = NORMALISATIONS[normalisation](betas, rows, np.stack(spread) > 0)
     valid = (np.stack(spread) > 0) & (std > 0)
     return Statistics(session=sessions, mean=mean, std=std, valid=valid)
@@ -318,7 +316,8 @@ def write_voxels(path: Path | str, voxels: Voxels) -> None:
         for name in ("betas", "id", "repeat", "session")
     }
     arrays |= {
-        f"voxel/{name}": getattr(voxels.selection, name) for name in ("roi", "noise_ceiling", "index")
+        f"voxel/{name}": getattr(voxels.selection, name)
+        for name in ("roi", "noise_ceiling", "index")
     }
     arrays |= {
         f"statistics/{name}": getattr(voxels.statistics, name)

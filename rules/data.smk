@@ -1,0 +1,124 @@
+# The only rules that need a network: they bring NSD and the COCO captions to a local mirror.
+# Their outputs are verified by size and digest, so no change of code fetches 300 GB again:
+# in place of code_id("fetch_file") and code_id("fetch_captions") stands a constant.
+
+from neuraldiffuser.nsd import files as nsd_files
+from neuraldiffuser.nsd.locations import is_remote
+
+
+localrules:
+    accept_terms,
+    fetch_file,
+    fetch_captions,
+    unpack_captions,
+
+
+def get_source(wildcards):
+    """What an object must wait for: the generated bucket, the accepted terms, or nothing."""
+    if is_generated():
+        return f"{CONFIG.mini.bucket}/{wildcards.object}"
+    return ancient("<data>/terms_accepted.json") if is_remote(CONFIG.nsd.bucket) else []
+
+
+def get_captions_source():
+    """The archive of captions where the workflow generates it; otherwise nothing."""
+    generated = f"{CONFIG.mini.bucket}/{nsd_files.CAPTIONS_ARCHIVE}"
+    return generated if CONFIG.nsd.captions_url == generated else []
+
+
+rule accept_terms:
+    output:
+        record="<data>/terms_accepted.json",
+    log:
+        "<results>/logs/accept_terms/all.log",
+    benchmark:
+        "<results>/benchmarks/accept_terms/all.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        settings=settings("accept_terms"),
+        code=code_id("accept_terms"),
+    message:
+        "checks that the terms of the data are accepted"
+    script:
+        "../workflow_scripts/accept_terms.py"
+
+
+rule fetch_file:
+    input:
+        get_source,
+    output:
+        copy="<data>/{object}",
+    log:
+        "<results>/logs/fetch_file/{object}.log",
+    benchmark:
+        "<results>/benchmarks/fetch_file/{object}.jsonl"
+    wildcard_constraints:
+        object=r"nsddata(_betas|_stimuli)?/.+",
+    retries: 2
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        settings=settings("fetch_file"),
+        code="a verified copy depends on no code",
+    message:
+        "fetches {wildcards.object}"
+    script:
+        "../workflow_scripts/fetch_file.py"
+
+
+rule fetch_captions:
+    input:
+        get_captions_source(),
+    output:
+        archive=f"<data>/{nsd_files.CAPTIONS_ARCHIVE}",
+    log:
+        "<results>/logs/fetch_captions/all.log",
+    benchmark:
+        "<results>/benchmarks/fetch_captions/all.jsonl"
+    retries: 2
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        settings=settings("fetch_captions"),
+        code="a verified copy depends on no code",
+    message:
+        "fetches the COCO captions"
+    script:
+        "../workflow_scripts/fetch_captions.py"
+
+
+rule unpack_captions:
+    input:
+        archive=rules.fetch_captions.output.archive,
+    output:
+        annotations=[f"<data>/{path}" for path in nsd_files.CAPTIONS],
+    log:
+        "<results>/logs/unpack_captions/all.log",
+    benchmark:
+        "<results>/benchmarks/unpack_captions/all.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=settings("unpack_captions"),
+        code=code_id("unpack_captions"),
+    message:
+        "unpacks the COCO captions"
+    script:
+        "../workflow_scripts/unpack_captions.py"

@@ -1,0 +1,74 @@
+# From betas, masks and design to voxels/{subject}.h5, and what these files hold.
+
+from neuraldiffuser.nsd import files as nsd_files
+
+
+def get_betas(wildcards):
+    """The betas of every session of a subject that is used."""
+    sessions = range(1, CONFIG.nsd.sessions[wildcards.subject] + 1)
+    version, file_format = CONFIG.nsd.betas, CONFIG.nsd.format
+    names = [
+        nsd_files.session_betas(
+            wildcards.subject, version=version, session=session, file_format=file_format
+        )
+        for session in sessions
+    ]
+    return [f"<data>/{name}" for name in names]
+
+
+def get_everybody():
+    """Every subject that is evaluated or pretrains."""
+    return sorted({*CONFIG.subjects, *CONFIG.pretraining_subjects})
+
+
+rule prepare_voxels:
+    input:
+        betas=get_betas,
+        nsdgeneral=f"<data>/{nsd_files.region_mask('{subject}', name='nsdgeneral')}",
+        areas=f"<data>/{nsd_files.region_mask('{subject}', name='prf-visualrois')}",
+        ncsnr=f"<data>/{nsd_files.signal_to_noise('{subject}', version=CONFIG.nsd.betas)}",
+        responses=f"<data>/{nsd_files.responses('{subject}')}",
+        design=f"<data>/{nsd_files.DESIGN}",
+    output:
+        voxels="<results>/voxels/{subject}.h5",
+    log:
+        "<results>/logs/prepare_voxels/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/prepare_voxels/{subject}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=9000,
+        runtime=60,
+    params:
+        settings=settings("prepare_voxels"),
+        code=code_id("prepare_voxels"),
+    message:
+        "{wildcards.subject}: masks and normalises betas and joins them to stimulus ids"
+    script:
+        "../workflow_scripts/prepare_voxels.py"
+
+
+rule describe_voxels:
+    input:
+        voxels=[f"<results>/voxels/{subject}.h5" for subject in get_everybody()],
+    output:
+        card="<results>/voxels/data_card.csv",
+    log:
+        "<results>/logs/describe_voxels/all.log",
+    benchmark:
+        "<results>/benchmarks/describe_voxels/all.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=5000,
+        runtime=30,
+    params:
+        settings=settings("describe_voxels"),
+        code=code_id("describe_voxels"),
+    message:
+        "describes the voxels of all subjects: areas, noise ceilings, trials"
+    script:
+        "../workflow_scripts/describe_voxels.py"

@@ -1,0 +1,24 @@
+"""From COCO's address to a local copy of its archive of annotations."""
+
+from pathlib import Path
+
+from neuraldiffuser import runtime
+from neuraldiffuser.nsd import fetching
+
+
+def fetch_captions(*, path_to_archive: Path | str, url: str) -> None:
+    """Fetches the archive.
+
+    Args:
+        path_to_archive: where it goes.
+        url: where it lies.
+
+    Raises:
+        FetchError: it does not exist, or did not arrive whole.
+    """
+    fetching.fetch(url, path_to_archive)
+
+
+if __name__ == "__main__":
+    with runtime.job(snakemake) as settings:  # noqa: F821
+        fetch_captions(path_to_archive=snakemake.output.archive, **settings)  # noqa: F821
