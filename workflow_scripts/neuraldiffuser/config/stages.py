@@ -15,7 +15,88 @@ from pydantic import BaseModel, TypeAdapter
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.identity import canonical_json
 
-STAGES: dict[str, dict[str, str]] = {}
+STAGES: dict[str, dict[str, str]] = {
+    "accept_terms": {
+        "terms_accepted": "nsd.terms_accepted",
+        "bucket": "nsd.bucket",
+        "data": "paths.data",
+        "sessions": "nsd.sessions",
+        "subjects": "subjects",
+        "pretraining_subjects": "pretraining_subjects",
+        "file_format": "nsd.format",
+    },
+    "fetch_file": {
+        "bucket": "nsd.bucket",
+    },
+    "fetch_captions": {
+        "url": "nsd.captions_url",
+    },
+    "unpack_captions": {},
+    "prepare_voxels": {
+        "normalisation": "voxels.normalisation",
+        "invalid_voxels": "voxels.invalid_voxels",
+    },
+    "describe_voxels": {},
+    "generate_mini_world": {
+        "mini": "mini",
+        "sessions": "nsd.sessions",
+        "subjects": "subjects",
+        "pretraining_subjects": "pretraining_subjects",
+        "betas": "nsd.betas",
+    },
+    "extract_vae_latent": {
+        "settings": "targets.vae_latent",
+        "dtype": "targets.dtype",
+        "sessions": "nsd.sessions",
+        "seed": "seed",
+    },
+    "extract_clip_text": {
+        "settings": "targets.clip_text",
+        "dtype": "targets.dtype",
+        "sessions": "nsd.sessions",
+    },
+    "extract_clip_image": {
+        "settings": "targets.clip_image",
+        "dtype": "targets.dtype",
+        "sessions": "nsd.sessions",
+    },
+    "calibrate_guidance": {
+        "settings": "reconstruction.calibration_settings",
+        "variant": "reconstruction.resolved_variants.{variant}",
+        "clip_image": "targets.clip_image",
+        "seed": "seed",
+    },
+    "reconstruct_images": {
+        "settings": "reconstruction.image_settings",
+        "variant": "reconstruction.resolved_variants.{variant}",
+        "clip_image": "targets.clip_image",
+        "seed": "seed",
+    },
+    "evaluate_reconstructions": {
+        "measures": "evaluation.measures",
+    },
+    "evaluate_brain": {},
+    "evaluate_decoding": {
+        "bootstrap": "evaluation.bootstrap",
+    },
+    "evaluate_retrieval": {
+        "retrieval": "evaluation.retrieval",
+        "bootstrap": "evaluation.bootstrap",
+    },
+    "summarise_evaluation": {
+        "judges": "evaluation.judges",
+        "brain_correlation": "evaluation.brain_correlation",
+        "bootstrap": "evaluation.bootstrap",
+        "comparisons": "evaluation.comparisons",
+    },
+    "derive_findings": {
+        "findings": "evaluation.findings",
+        "bootstrap": "evaluation.bootstrap",
+    },
+    "train_mini_autoencoder": {},
+    "train_mini_clip": {},
+    "train_mini_denoiser": {},
+}
 
 
 def lookup(config: BaseModel, key: str) -> Any:
