@@ -5,14 +5,13 @@ from neuraldiffuser.nsd import files as nsd_files
 
 def get_betas(wildcards):
     """The betas of every session of a subject that is used."""
-    sessions = range(1, CONFIG.nsd.sessions[wildcards.subject] + 1)
-    version, file_format = CONFIG.nsd.betas, CONFIG.nsd.format
-    names = [
-        nsd_files.session_betas(
-            wildcards.subject, version=version, session=session, file_format=file_format
-        )
-        for session in sessions
-    ]
+    sessions, version = CONFIG.nsd.sessions[wildcards.subject], CONFIG.nsd.betas
+    names = nsd_files.all_session_betas(
+        wildcards.subject,
+        sessions=sessions,
+        version=version,
+        file_format=CONFIG.nsd.format,
+    )
     return [f"<data>/{name}" for name in names]
 
 

@@ -54,7 +54,7 @@ def read_hdf5(path: Path, index: np.ndarray, volume_shape: tuple[int, int, int])
 
 
 def read_nifti(path: Path, index: np.ndarray, volume_shape: tuple[int, int, int]) -> np.ndarray:
-    """Stored values (trials, voxels) of an image (x, y, z, trials), one volume in memory at a time."""
+    """Stored values (trials, voxels) of an image (x, y, z, trials), volume by volume."""
     try:
         image = nibabel.load(path, keep_file_open=True)
         _require_shape(path, image.shape[:3], volume_shape)
@@ -84,7 +84,7 @@ def _require_shape(path: Path, found: tuple[int, ...], expected: tuple[int, int,
 
 
 def _hdf5_layout(betas: h5py.Dataset) -> Callable[..., np.ndarray]:
-    """How to read a dataset: NSD's own layout (one voxel per chunk, not compressed) or any other."""
+    """How to read a dataset: in NSD's own layout (one voxel per chunk, as is) or any other."""
     one_voxel_chunks = betas.chunks == (len(betas), 1, 1, 1) and betas.compression is None
     return _read_voxel_chunks if one_voxel_chunks else _read_planes
 

@@ -21,7 +21,7 @@ def read_captions(
     """All captions of each id, in the order of COCO's annotation ids.
 
     Args:
-        path_to_information: nsd_stim_info_merged.csv with nsdId (0-based 73k id), cocoId, cocoSplit.
+        path_to_information: nsd_stim_info_merged.csv: nsdId (0-based 73k id), cocoId, cocoSplit.
         paths_to_annotations: captions_train2017.json and captions_val2017.json.
         ids: 73k ids.
 

@@ -1,6 +1,7 @@
 """Every path inside the NSD bucket, in one place; imports nothing heavy.
 
-The layout is that of NSD's data manual (cvnlab.slite.page, "Overview of the data"). Captions, which NSD does not hold, are given a folder beside it in the local mirror.
+The layout is that of NSD's data manual (cvnlab.slite.page, "Overview of the data"). Captions,
+which NSD does not hold, are given a folder beside it in the local mirror.
 """
 
 import re
@@ -49,6 +50,14 @@ def signal_to_noise(subject: str, *, version: str) -> str:
     return f"{betas_folder(subject, version=version)}/ncsnr.nii.gz"
 
 
+def all_session_betas(subject: str, *, sessions: int, version: str, file_format: str) -> list[str]:
+    """The betas of the first ``sessions`` sessions."""
+    return [
+        session_betas(subject, version=version, session=session, file_format=file_format)
+        for session in range(1, sessions + 1)
+    ]
+
+
 def ground_truth(subject: str) -> str:
     """What a simulation knows of a subject; only a generated bucket has it."""
     return f"ground_truth/{subject}.h5"
@@ -72,10 +81,7 @@ def session_number(path: str) -> int:
 def subject_objects(subject: str, *, sessions: int, version: str, file_format: str) -> list[str]:
     """Every object that the voxels of a subject are made from."""
     return [
-        *(
-            session_betas(subject, version=version, session=session, file_format=file_format)
-            for session in range(1, sessions + 1)
-        ),
+        *all_session_betas(subject, sessions=sessions, version=version, file_format=file_format),
         signal_to_noise(subject, version=version),
         region_mask(subject, name="nsdgeneral"),
         region_mask(subject, name="prf-visualrois"),

@@ -31,8 +31,8 @@ def read_images(path: Path | str, ids: np.ndarray) -> np.ndarray:
         pictures = file[KEY]
         if len(wanted) and (wanted[0] < 0 or wanted[-1] >= len(pictures)):
             raise DataError(
-                f"{path} holds {len(pictures)} pictures; ids {wanted[0]} to {wanted[-1]} were asked "
-                "for, which belong to another release or world."
+                f"{path} holds {len(pictures)} pictures, but ids {wanted[0]} to {wanted[-1]} were "
+                "asked for, which belong to another release or world."
             )
         try:
             return _read_runs(pictures, wanted)[inverse]

@@ -42,7 +42,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Affine normalisation: mean and deviation float64 (sessions, voxels), and where it is valid."""
+    """Affine normalisation: means and deviations, float64 (sessions, voxels)."""
 
     session: np.ndarray  # (sessions,) 1-based
     mean: np.ndarray
@@ -61,7 +61,7 @@ class Voxels:
     statistics: Statistics
 
     def averaged(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Means over the repeats that exist: ids (images,) ascending, betas float32 (images, voxels)."""
+        """Means over existing repeats: ids (images,) ascending, betas float32 (images, voxels)."""
         trials: Trials = getattr(self, split)
         return average_repeats(trials.betas, trials.id)
 
@@ -228,12 +228,10 @@ def measure(betas: np.ndarray, rows: pd.DataFrame, *, normalisation: str) -> Sta
         normalisation: a name in ``NORMALISATIONS``.
     """
     sessions = _sessions(rows)
-    spread = [
-        np.ptp(betas[(rows["session"] == session).to_numpy()], axis=0) for session in sessions
-    ]
-    mean, std = NORMALISATIONS[normalisation](betas, rows, np.stack(spread) > 0)
-    valid = (np.stack(spread) > 0) & (std > 0)
-    return Statistics(session=sessions, mean=mean, std=std, valid=valid)
+    parts = (betas[(rows["session"] == session).to_numpy()] for session in sessions)
+    varies = np.stack([np.ptp(part, axis=0) > 0 for part in parts])
+    mean, std = NORMALISATIONS[normalisation](betas, rows, varies)
+    return Statistics(session=sessions, mean=mean, std=std, valid=varies & (std > 0))
 
 
 def normalise(betas: np.ndarray, rows: pd.DataFrame, statistics: Statistics) -> np.ndarray:
@@ -328,7 +326,7 @@ def write_voxels(path: Path | str, voxels: Voxels) -> None:
 
 
 def read_voxels(path: Path | str) -> Voxels:
-    """Reads ``voxels/{subject}.h5``; raises DataError where it is missing, truncated or incomplete."""
+    """Reads ``voxels/{subject}.h5``; raises DataError where it is missing or damaged."""
     attributes = storage.read_attributes(path)
     parts = {split: Trials(**_read_group(path, split, Trials)) for split in SPLITS}
     shape = tuple(int(size) for size in attributes["volume_shape"])
