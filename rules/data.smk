@@ -52,7 +52,7 @@ rule fetch_file:
     input:
         get_source,
     output:
-        copy="<data>/{object}",
+        mirrored="<data>/{object}",
     log:
         "<results>/logs/fetch_file/{object}.log",
     benchmark:

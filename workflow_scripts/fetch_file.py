@@ -23,7 +23,7 @@ def fetch_file(*, path_to_copy: Path | str, name: str, bucket: str) -> None:
 if __name__ == "__main__":
     with runtime.job(snakemake) as settings:  # noqa: F821
         fetch_file(
-            path_to_copy=snakemake.output.copy,  # noqa: F821
+            path_to_copy=snakemake.output.mirrored,  # noqa: F821
             name=snakemake.wildcards.object,  # noqa: F821
             **settings,
         )

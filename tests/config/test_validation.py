@@ -40,3 +40,25 @@ def test_two_mistakes_give_two_sentences():
 
 def test_numbers_written_as_text_by_yaml_are_read_as_numbers():
     assert validate({"seed": "7"}).seed == 7
+
+
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        (
+            {"subjects": ["subj09"]},
+            "config: subjects names subj09, which has no sessions in "
+            "nsd.sessions; known subjects are subj01, subj02, subj03, subj04, subj05, subj06, "
+            "subj07, subj08.",
+        ),
+        (
+            {"nsd": {"bucket": "data/"}},
+            "config: nsd.bucket and paths.data are both data; "
+            "name another folder for the local mirror in paths.data.",
+        ),
+    ],
+)
+def test_contradictions_are_named(raw, sentence):
+    with pytest.raises(ConfigError) as error:
+        validate(raw)
+    assert str(error.value) == sentence

@@ -1,5 +1,6 @@
 """The whole configuration: every section, checked together."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -85,4 +86,14 @@ class Config(Section):
                         f"{key} names {subject}, which has no sessions in nsd.sessions; "
                         f"known subjects are {', '.join(self.nsd.sessions)}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def keep_the_bucket_apart_from_its_mirror(self) -> "Config":
+        """Snakemake removes outputs before it makes them anew: a mirror must not be the source."""
+        if Path(self.nsd.bucket) == Path(self.paths.data):
+            raise ValueError(
+                f"nsd.bucket and paths.data are both {self.paths.data}; "
+                "name another folder for the local mirror in paths.data"
+            )
         return self

@@ -26,12 +26,12 @@ def validate(raw: Mapping[str, Any]) -> Config:
 def _sentence(details: Mapping[str, Any]) -> str:
     """What is wrong with one key, and what would be right."""
     names = [str(part) for part in details["loc"]]
-    key = ".".join(names) or "the configuration"
+    key = ".".join(names)
     if details["type"] == "extra_forbidden":
         return f"config: unknown key {key}; {_suggestion(names)}"
     message = details["msg"].removeprefix("Value error, ").rstrip(".")
     if details["type"] in ("value_error", "missing"):
-        return f"config: {key}: {message}."
+        return f"config: {key}: {message}." if names else f"config: {message}."
     return f"config: {key} is {details['input']!r}: {message[0].lower()}{message[1:]}."
 
 
