@@ -1,0 +1,183 @@
+"""Findings are judged by numbers: turn a number round and the verdict turns with it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
+from neuraldiffuser.evaluation.findings import build_findings
+
+SETTINGS = FindingSettings(
+    early=("alexnet2",),
+    late=("clip",),
+    ground_truth_pixcorr=0.8,
+    retrieval_over_chance=10,
+    guidance_correlation=0.5,
+    noise_ceiling=(20, 40),
+)
+# (first, second, metric): low and high ends with which the miniature shows the paper's finding.
+DIFFERENCES = {
+    ("guided", "unguided", "pixcorr"): (0.05, 0.12),
+    ("guided", "unguided", "alexnet2"): (0.01, 0.06),
+    ("guided", "unguided", "consistency"): (0.06, 0.15),
+    ("guided", "unguided", "clip"): (-0.02, 0.03),
+    ("guided", "wrong_image", "pixcorr"): (0.04, 0.13),
+    ("wrong_image", "unguided", "pixcorr"): (-0.05, 0.02),
+}
+GOOD = {"ground_truth": 0.85, "retrieval": 0.5, "guidance": 0.6, "ceiling": 30.0}
+
+
+def build(differences=DIFFERENCES, *, settings=SETTINGS, **changes):
+    numbers = GOOD | changes
+    rows = [
+        {
+            "name": f"{first}_minus_{second}",
+            "variant_a": first,
+            "variant_b": second,
+            "metric": metric,
+            "label": metric.upper(),
+            "difference": (low + high) / 2,
+            "low": low,
+            "high": high,
+            "n": 50,
+            "unit": "correlation",
+        }
+        for (first, second, metric), (low, high) in differences.items()
+    ]
+    head = {"variant": "ground_truth_guided", "subject": "all", "metric": "pixcorr"}
+    ends = {"low": 0.7, "high": 0.9, "n": 50, "unit": "correlation"}
+    retrieval = {"low": 0.4, "high": 0.6, "chance": 1 / 40, "n": 50}
+    decoding = {"target": "guidance", "measure": "pearson_dimensions", "low": 0.4, "high": 0.7}
+    return build_findings(
+        comparisons=pd.DataFrame(rows),
+        summary=pd.DataFrame([head | ends | {"mean": numbers["ground_truth"]}]),
+        retrieval={
+            "subj01": pd.DataFrame(
+                [
+                    retrieval
+                    | {"direction": way, "method": method, "accuracy": numbers["retrieval"]}
+                    for way, method in (("image", "vote"), ("brain", "vote"), ("image", "clip"))
+                ]
+            )
+        },
+        decoding={
+            "subj01": pd.DataFrame(
+                [
+                    decoding | {"predictor": "decoder", "value": numbers["guidance"], "n": 50},
+                    decoding | {"predictor": "mean_feature", "value": 0.0, "n": 50},
+                ]
+            )
+        },
+        noise_ceilings={"subj01": np.full(20, numbers["ceiling"])},
+        settings=settings,
+        bootstrap=BootstrapSettings(draws=100),
+    )
+
+
+def verdicts(findings):
+    return {claim["name"]: claim["holds"] for claim in findings["claims"]}
+
+
+CLAIMS = {
+    ("guided", "unguided", "pixcorr"): "guided minus unguided is above zero: PIXCORR",
+    ("guided", "unguided", "alexnet2"): "guided minus unguided is above zero: ALEXNET2",
+    ("guided", "unguided", "consistency"): "guided minus unguided is above zero: CONSISTENCY",
+    ("guided", "unguided", "clip"): "guided minus unguided loses less than 0.05: CLIP",
+    ("guided", "wrong_image", "pixcorr"): "guided minus wrong image is above zero: PIXCORR",
+    ("wrong_image", "unguided", "pixcorr"): "wrong image minus unguided is not above zero: PIXCORR",
+}
+
+
+def test_the_good_numbers_support_every_claim():
+    found = verdicts(build())
+    assert set(CLAIMS.values()) < set(found)
+    assert len(found) == len(CLAIMS) + 4
+    assert all(found.values())
+
+
+@pytest.mark.parametrize("pair", CLAIMS)
+def test_each_difference_turned_round_fails_its_own_claim_only(pair):
+    turned = (0.1, 0.2) if pair[0] == "wrong_image" else (-0.2, -0.1)
+    found = verdicts(build(DIFFERENCES | {pair: turned}))
+    assert [name for name, holds in found.items() if not holds] == [CLAIMS[pair]]
+
+
+@pytest.mark.parametrize(
+    ("pair", "interval"),
+    [
+        (("guided", "unguided", "pixcorr"), (0.0, 0.2)),
+        (("guided", "unguided", "clip"), (-0.05, 0.2)),
+        (("wrong_image", "unguided", "pixcorr"), (1e-9, 0.2)),
+    ],
+)
+def test_intervals_that_touch_the_limit_do_not_hold(pair, interval):
+    assert not verdicts(build(DIFFERENCES | {pair: interval}))[CLAIMS[pair]]
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"ground_truth": 0.79}, "PixCorr of guided ground truth is at least 0.8"),
+        ({"retrieval": 0.24}, "image retrieval of subj01 is at least 10"),
+        (
+            {"guidance": 0.49},
+            "Pearson r of subj01's decoded guidance features is at least 0.5",
+        ),
+        ({"ceiling": 19.0}, "mean noise ceiling of subj01's voxels lies between 20 and 40"),
+        ({"ceiling": 41.0}, "mean noise ceiling of subj01's voxels lies between 20 and 40"),
+    ],
+)
+def test_each_threshold_that_is_missed_fails_its_own_claim_only(change, name):
+    found = verdicts(build(**change))
+    assert [claim for claim, holds in found.items() if not holds] == [name]
+
+
+def test_a_variant_that_did_not_run_makes_no_claim():
+    ran = {pair: ends for pair, ends in DIFFERENCES.items() if "wrong_image" not in pair}
+    assert not [name for name in verdicts(build(ran)) if "wrong image" in name]
+
+
+def test_without_a_threshold_the_number_is_an_observation():
+    findings = build(settings=FindingSettings(early=("alexnet2",), late=("clip",)))
+    assert len(findings["claims"]) == len(CLAIMS)
+    names = {entry["name"] for entry in findings["observations"]}
+    assert "PixCorr of guided ground truth" in names
+    assert all("holds" not in entry for entry in findings["observations"])
+
+
+def test_metrics_that_nobody_named_are_observations_and_details_stay_in_the_tables():
+    extra = {
+        ("guided", "unguided", "ssim"): (0.1, 0.2),
+        ("guided", "unguided", "brain_correlation_V1_images_per_voxel"): (0.1, 0.2),
+    }
+    names = [entry["name"] for entry in build(DIFFERENCES | extra)["observations"]]
+    assert "guided minus unguided: SSIM" in names
+    assert not [name for name in names if "IMAGES_PER_VOXEL" in name]
+
+
+def test_the_mean_feature_stands_beside_the_decoder():
+    names = [entry["name"] for entry in build()["observations"]]
+    assert "Pearson r of subj01's mean feature instead of decoded guidance features" in names
+
+
+def test_the_margin_of_late_layers_is_the_configured_one():
+    strict = SETTINGS.model_copy(update={"late_margin": 0.01})
+    found = verdicts(build(settings=strict))
+    assert found["guided minus unguided loses less than 0.01: CLIP"] is False
+
+
+def test_findings_are_plain_json_with_the_promised_keys():
+    findings = build()
+    assert json.loads(json.dumps(findings)) == findings
+    keys = {"name", "estimate", "interval", "n", "unit", "holds", "sentence"}
+    assert all(set(claim) == keys for claim in findings["claims"])
+
+
+def test_sentences_are_written_from_the_numbers():
+    claim = build()["claims"][0]
+    assert claim["sentence"] == (
+        "Guided minus unguided is above zero: PIXCORR (0.085 [0.05, 0.12] correlation, n = 50): "
+        "holds."
+    )

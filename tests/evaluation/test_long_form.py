@@ -1,0 +1,54 @@
+"""Values per image and repeat, there and back, joined by id."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from neuraldiffuser.errors import DataError
+from neuraldiffuser.evaluation.long_form import average_per_image, to_long_form
+
+IDS = np.array([7, 3])
+
+
+def test_every_value_keeps_its_image_and_repeat():
+    table = to_long_form(IDS, {"a": np.array([[1.0, 2.0], [3.0, 4.0]]), "b": np.array([5.0, 6.0])})
+    rows = set(table.itertuples(index=False, name=None))
+    assert rows == {
+        (7, 0, "a", 1.0),
+        (7, 1, "a", 2.0),
+        (3, 0, "a", 3.0),
+        (3, 1, "a", 4.0),
+        (7, -1, "b", 5.0),
+        (3, -1, "b", 6.0),
+    }
+
+
+def test_repeats_are_averaged_and_tables_joined_by_id():
+    first = to_long_form(IDS, {"a": np.array([[1.0, 2.0], [3.0, 5.0]])})
+    second = to_long_form(IDS[::-1], {"b": np.array([6.0, 8.0])})
+    found = average_per_image([first, second.sample(frac=1, random_state=0)])
+    assert found.index.tolist() == [3, 7]
+    assert found["a"].tolist() == [4.0, 1.5]
+    assert found["b"].tolist() == [6.0, 8.0]
+
+
+def test_a_value_that_is_not_finite_is_refused_by_id():
+    with pytest.raises(DataError) as error:
+        to_long_form(IDS, {"ssim": np.array([[1.0, 2.0], [np.nan, 1.0]])})
+    assert str(error.value) == (
+        "ssim is not finite for the images 3; "
+        "look at their reconstructions and run the variant again."
+    )
+
+
+def test_images_that_lack_a_metric_are_refused_by_id():
+    first = to_long_form(IDS, {"a": np.array([1.0, 2.0])})
+    second = to_long_form(IDS[:1], {"b": np.array([1.0])})
+    with pytest.raises(DataError, match="^the images 3 lack values of some metric; "):
+        average_per_image([first, second])
+
+
+def test_writing_and_reading_keeps_every_digit(tmp_path):
+    value = np.array([1 / 3, np.pi])
+    to_long_form(IDS, {"a": value}).to_csv(tmp_path / "a.csv", index=False)
+    assert pd.read_csv(tmp_path / "a.csv")["value"].tolist() == value.tolist()

@@ -1,0 +1,127 @@
+"""PixCorr, SSIM and consistency against numpy and scikit-image."""
+
+import numpy as np
+import pytest
+import torch
+from skimage.color import rgb2gray
+from skimage.metrics import structural_similarity
+
+from neuraldiffuser.evaluation import pixels
+from neuraldiffuser.evaluation.consistency import repeat_consistency
+
+NO_RESIZE = (None, 24)
+
+
+def draw_images(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, size=(*shape, 24, 24, 3), dtype=np.uint8)
+
+
+def blend(images, others, share):
+    return np.rint((1 - share) * images + share * others).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def stimuli():
+    """Smooth pictures, one random."""
+    y, x = np.mgrid[:24, :24] / 23
+    waves = [np.stack([y, x, np.sin(k * x * y)], axis=-1) for k in range(1, 5)]
+    smooth = np.rint(np.abs(waves) * 255).astype(np.uint8)
+    return np.concatenate([smooth, draw_images(1)])
+
+
+@pytest.fixture(scope="module")
+def reconstructions(stimuli):
+    """Three repeats, each noisier than the one before."""
+    noise = draw_images(5, seed=1)
+    return np.stack([blend(stimuli, noise, share) for share in (0.1, 0.4, 0.8)], axis=1)
+
+
+def measure(stimuli, reconstructions, *, sizes=NO_RESIZE, ssim="2d"):
+    return pixels.measure_pixels(stimuli, reconstructions, sizes=sizes, ssim=ssim)
+
+
+def test_pixcorr_is_numpys(stimuli, reconstructions):
+    found = measure(stimuli, reconstructions)["pixcorr"]
+    for image, repeat in np.ndindex(5, 3):
+        pair = stimuli[image].ravel() / 255, reconstructions[image, repeat].ravel() / 255
+        assert found[image, repeat] == pytest.approx(np.corrcoef(*pair)[0, 1], abs=1e-6)
+
+
+WINDOW = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+REFERENCES = {"2d": WINDOW, "columns": WINDOW | {"channel_axis": 1}}
+
+
+@pytest.mark.parametrize("convention", pixels.SSIM)
+def test_ssim_is_scikit_images(convention, stimuli, reconstructions):
+    found = measure(stimuli, reconstructions, ssim=convention)["ssim"]
+    for image, repeat in np.ndindex(5, 3):
+        pair = rgb2gray(stimuli[image]), rgb2gray(reconstructions[image, repeat])
+        expected = structural_similarity(*pair, **REFERENCES[convention])
+        assert found[image, repeat] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_two_conventions_of_ssim_differ(stimuli, reconstructions):
+    both = [measure(stimuli, reconstructions, ssim=name)["ssim"] for name in pixels.SSIM]
+    assert np.abs(both[0] - both[1]).min() > 1e-4
+
+
+def test_identical_images_are_best_and_noise_makes_them_worse(stimuli, reconstructions):
+    same = measure(stimuli, stimuli[:, None])
+    assert same["pixcorr"] == pytest.approx(1)
+    assert same["ssim"] == pytest.approx(1)
+    noisy = measure(stimuli, reconstructions)
+    for name in ("pixcorr", "ssim"):
+        assert (np.diff(noisy[name], axis=1) < 0).all()
+
+
+def test_shuffled_images_do_not_correlate():
+    images = draw_images(40)
+    found = measure(images, np.roll(images, 1, axis=0)[:, None])["pixcorr"]
+    assert abs(found.mean()) < 0.01
+
+
+def test_consistency_is_the_mean_over_pairs(stimuli, reconstructions):
+    found = measure(stimuli, reconstructions)["consistency"]
+    for image in range(5):
+        pairs = np.corrcoef(reconstructions[image].reshape(3, -1) / 255)
+        expected = pairs[np.triu_indices(3, k=1)].mean()
+        assert found[image] == pytest.approx(expected, abs=1e-6)
+
+
+def test_identical_repeats_are_consistent_and_constant_ones_count_as_zero():
+    repeats = torch.rand(1, 1, 30, generator=torch.manual_seed(0)).expand(1, 3, 30)
+    assert repeat_consistency(repeats).item() == pytest.approx(1)
+    assert repeat_consistency(torch.ones(1, 3, 30)).item() == 0
+
+
+def test_one_repeat_has_no_consistency(stimuli):
+    assert "consistency" not in measure(stimuli, stimuli[:, None])
+
+
+def test_a_reconstruction_of_one_colour_counts_as_uncorrelated(stimuli):
+    grey = np.full_like(stimuli[:, None], 128)
+    assert (measure(stimuli, grey)["pixcorr"] == 0).all()
+
+
+def test_both_sizes_change_the_values(stimuli, reconstructions):
+    found = [
+        measure(stimuli, reconstructions, sizes=sizes)["pixcorr"]
+        for sizes in (NO_RESIZE, (None, 16), (12, 24))
+    ]
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+    assert np.abs(found[0] - found[2]).max() > 1e-3
+
+
+def test_stimuli_and_reconstructions_may_differ_in_size(stimuli, reconstructions):
+    smooth = stimuli[:4]  # noise would not survive the way there and back
+    enlarged = np.repeat(np.repeat(smooth, 2, axis=1), 2, axis=2)
+    found = measure(enlarged, reconstructions[:4])["pixcorr"]
+    expected = measure(smooth, reconstructions[:4])["pixcorr"]
+    np.testing.assert_allclose(found, expected, atol=0.002)
+
+
+def test_batches_do_not_change_the_values(stimuli, reconstructions, monkeypatch):
+    whole = measure(stimuli, reconstructions)
+    monkeypatch.setattr(pixels, "IMAGES_AT_ONCE", 2)
+    for name, values in measure(stimuli, reconstructions).items():
+        np.testing.assert_allclose(values, whole[name], rtol=1e-12)
