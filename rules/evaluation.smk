@@ -1,13 +1,30 @@
 # How good reconstructions, decoded embeddings and retrieval are, and what follows from it.
 
+PROJECTED_TARGETS = [
+    "clip_text",
+    *(f"clip_image_{layer:02d}" for layer in CONFIG.targets.clip_image.layers),
+]
+DECODED_TARGETS = ["vae_latent", *PROJECTED_TARGETS]
+
 
 def get_network_weights(wildcards):
+    """Files of the networks that judge; those that a Python package ships have none."""
     networks = CONFIG.evaluation.measures.networks.values()
-    weights = {network.weights for network in networks if network.weights}
-    return [f"<models>/{path}" for path in sorted(weights)]
+    files = {
+        (
+            f"{network.weights}/{file}"
+            if network.architecture == "open_clip"
+            else network.weights
+        )
+        for network in networks
+        for file in ("open_clip_config.json", "open_clip_model.safetensors")
+        if network.weights
+    }
+    return [f"<models>/{file}" for file in sorted(files)]
 
 
 def get_shards_to_evaluate(wildcards):
+    """A variant's reconstructions of one subject."""
     return collect(
         "<results>/reconstructions/{variant}/{subject}/shard-{shard}.h5",
         variant=wildcards.variant,
@@ -26,11 +43,13 @@ def get_evaluations(name):
 
 
 def get_variant_subjects(variant):
+    """Whose reconstructions a variant has."""
     from_brain = CONFIG.reconstruction.variants[variant].source == "brain"
     return CONFIG.subjects if from_brain else ["stimulus"]
 
 
 def get_brain_evaluations(wildcards):
+    """Brain correlations of every variant that comes from a brain."""
     return [path for path in get_evaluations("brain.csv") if "/stimulus/" not in path]
 
 
@@ -43,9 +62,9 @@ rule evaluate_reconstructions:
         images="<results>/evaluation/{variant}/{subject}/images.csv",
         sets="<results>/evaluation/{variant}/{subject}/sets.csv",
     log:
-        "<results>/logs/evaluate_reconstructions/{variant}_{subject}.log",
+        "<results>/logs/evaluate_reconstructions/{variant}/{subject}.log",
     benchmark:
-        "<results>/benchmarks/evaluate_reconstructions/{variant}_{subject}.jsonl"
+        "<results>/benchmarks/evaluate_reconstructions/{variant}/{subject}.jsonl"
     conda:
         "../envs/neuraldiffuser.yaml"
     threads: 1
@@ -71,9 +90,9 @@ rule evaluate_brain:
     output:
         brain="<results>/evaluation/{variant}/{subject}/brain.csv",
     log:
-        "<results>/logs/evaluate_brain/{variant}_{subject}.log",
+        "<results>/logs/evaluate_brain/{variant}/{subject}.log",
     benchmark:
-        "<results>/benchmarks/evaluate_brain/{variant}_{subject}.jsonl"
+        "<results>/benchmarks/evaluate_brain/{variant}/{subject}.jsonl"
     conda:
         "../envs/neuraldiffuser.yaml"
     threads: 1
@@ -94,9 +113,9 @@ rule evaluate_brain:
 rule evaluate_decoding:
     input:
         embeddings=collect(
-            "<results>/embeddings/{target}/{{subject}}.h5", target=TARGETS
+            "<results>/embeddings/{target}/{{subject}}.h5", target=DECODED_TARGETS
         ),
-        targets=collect("<results>/targets/{target}.h5", target=TARGETS),
+        targets=collect("<results>/targets/{target}.h5", target=DECODED_TARGETS),
         voxels="<results>/voxels/{subject}.h5",
     output:
         decoding="<results>/evaluation/decoding/{subject}.csv",
@@ -155,9 +174,9 @@ rule summarise_evaluation:
         summary="<results>/evaluation/summary.csv",
         comparisons="<results>/evaluation/comparisons.csv",
     log:
-        "<results>/logs/summarise_evaluation.log",
+        "<results>/logs/summarise_evaluation/all.log",
     benchmark:
-        "<results>/benchmarks/summarise_evaluation.jsonl"
+        "<results>/benchmarks/summarise_evaluation/all.jsonl"
     conda:
         "../envs/neuraldiffuser.yaml"
     threads: 1
@@ -187,9 +206,9 @@ rule derive_findings:
     output:
         findings="<results>/findings.json",
     log:
-        "<results>/logs/derive_findings.log",
+        "<results>/logs/derive_findings/all.log",
     benchmark:
-        "<results>/benchmarks/derive_findings.jsonl"
+        "<results>/benchmarks/derive_findings/all.jsonl"
     conda:
         "../envs/neuraldiffuser.yaml"
     threads: 1
