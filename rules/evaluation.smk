@@ -5,21 +5,15 @@ PROJECTED_TARGETS = [
     *(f"clip_image_{layer:02d}" for layer in CONFIG.targets.clip_image.layers),
 ]
 DECODED_TARGETS = ["vae_latent", *PROJECTED_TARGETS]
+OPEN_CLIP_FILES = ("/open_clip_config.json", "/open_clip_model.safetensors")
 
 
 def get_network_weights(wildcards):
     """Files of the networks that judge; those that a Python package ships have none."""
-    networks = CONFIG.evaluation.measures.networks.values()
-    files = {
-        (
-            f"{network.weights}/{file}"
-            if network.architecture == "open_clip"
-            else network.weights
-        )
-        for network in networks
-        for file in ("open_clip_config.json", "open_clip_model.safetensors")
-        if network.weights
-    }
+    files = set()
+    for network in CONFIG.evaluation.measures.networks.values():
+        parts = OPEN_CLIP_FILES if network.architecture == "open_clip" else ("",)
+        files.update(f"{network.weights}{part}" for part in parts if network.weights)
     return [f"<models>/{file}" for file in sorted(files)]
 
 
