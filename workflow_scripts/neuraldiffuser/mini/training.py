@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,11 @@ import torch
 import torch.nn.functional as functional
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import nn
+from transformers import CLIPTokenizer
+
+from neuraldiffuser.mini import models, scenes
+from neuraldiffuser.runtime import progress
+from neuraldiffuser.storage import replace_atomically
 
 KL_WEIGHT = 5e-4  # per latent element; keeps the latents near a unit normal distribution
 GRADIENT_WEIGHT = 0.3
@@ -54,6 +58,26 @@ class Curve:
     seconds: float
 
 
+def draw_training_data(
+    *, seed: int, first: int, count: int, tokenizer: CLIPTokenizer
+) -> tuple[np.ndarray, torch.Tensor]:
+    """Pictures, uint8 (count, 64, 64, 3), and captions, int64 (count, 5, TOKENS), of scenes."""
+    images = np.empty((count, models.IMAGE_SIZE, models.IMAGE_SIZE, 3), dtype=np.uint8)
+    texts: list[str] = []
+    for row in progress(range(count), description="drawing scenes", unit="scene"):
+        scene = scenes.draw_scene(seed=seed, scene=first + row, size=models.IMAGE_SIZE)
+        images[row] = scene.image
+        texts.extend(scenes.captions(scene))
+    return images, models.tokenize(tokenizer, texts).unflatten(0, (count, -1))
+
+
+def initialised(build: Callable[[], nn.Module], *, seed: int) -> nn.Module:
+    """A model whose random initial weights depend on the seed alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build()
+
+
 def learning_rate(step: int, budget: Budget) -> float:
     """Linear warm-up, then a cosine to a hundredth of the rate."""
     if step < budget.warmup:
@@ -83,14 +107,6 @@ def follow(average: nn.Module, model: nn.Module, step: int) -> None:
     share = 1 - min(EMA_DECAY, (1 + step) / (10 + step))
     for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
         slow.lerp_(fast, share)
-
-
-def save_checkpoint(path_to_checkpoint: Path, state: dict) -> None:
-    """Written beside and renamed, so that a kill leaves the previous checkpoint."""
-    path_to_checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    incoming = path_to_checkpoint.with_suffix(".incoming")
-    torch.save(state, incoming)
-    os.replace(incoming, path_to_checkpoint)
 
 
 class Trainer:
@@ -171,7 +187,8 @@ def train(
         if trainer.step % budget.checkpoint_every == 0 or trainer.step == budget.steps:
             trainer.curve = extended(trainer, losses, time.monotonic() - began)
             losses, began = [], time.monotonic()
-            save_checkpoint(path_to_checkpoint, trainer.state())
+            with replace_atomically(path_to_checkpoint) as temporary:
+                torch.save(trainer.state(), temporary)
             if on_checkpoint is not None:
                 on_checkpoint(trainer)
     return trainer
@@ -256,15 +273,22 @@ def contrastive_loss(
 class Conditions:
     """What the denoiser is told of the training scenes.
 
-    states: float16 (scenes, 5, tokens, width), last hidden states of the captions.
+    states: float16 (wordings, tokens, width), last hidden states of the distinct captions.
+    wordings: int64 (scenes, 5), which of them a scene's captions are.
     empty: float32 (tokens, width), those of the empty caption.
     mean, deviation: float32 (tokens, width), over the scenes' mean states.
     """
 
     states: np.ndarray
+    wordings: np.ndarray
     empty: torch.Tensor
     mean: torch.Tensor
     deviation: torch.Tensor
+
+
+def scene_states(conditions: Conditions, scenes: np.ndarray) -> torch.Tensor:
+    """States of all captions of scenes, float32 (n, 5, tokens, width)."""
+    return torch.from_numpy(conditions.states[conditions.wordings[scenes]].astype(np.float32))
 
 
 def pick_conditions(
@@ -276,10 +300,9 @@ def pick_conditions(
     of it from a brain: shrunk towards the mean and noisy. Hence the mixture.
     """
     count = len(scenes)
-    states = torch.from_numpy(conditions.states[scenes].astype(np.float32))
-    single = states[
-        torch.arange(count), torch.from_numpy(numbers.integers(states.shape[1], size=count))
-    ]
+    states = scene_states(conditions, scenes)
+    chosen = torch.from_numpy(numbers.integers(states.shape[1], size=count))
+    single = states[torch.arange(count), chosen]
     kind = torch.from_numpy(numbers.random((count, 1, 1)).astype(np.float32))
     clean = torch.where(kind < SHARE_OF_SINGLE_CAPTIONS, single, states.mean(dim=1))
     perturbed = perturb(clean, conditions=conditions, numbers=numbers)
@@ -345,18 +368,37 @@ def encode_latents(
 
 
 @torch.no_grad()
-def encode_captions(encoder: nn.Module, tokens: torch.Tensor, *, batch: int = 200) -> np.ndarray:
-    """Last hidden states of captions (n, 5, tokens): float16 (n, 5, tokens, width)."""
-    parts = [
-        encoder(part.flatten(0, 1)).last_hidden_state.half().unflatten(0, part.shape[:2]).numpy()
-        for part in tokens.split(batch)
-    ]
+def encode_captions(encoder: nn.Module, tokens: torch.Tensor, *, batch: int = 500) -> np.ndarray:
+    """Last hidden states of captions (n, tokens): float16 (n, tokens, width)."""
+    parts = [encoder(part).last_hidden_state.half().numpy() for part in tokens.split(batch)]
     return np.concatenate(parts)
 
 
-def gather_conditions(*, states: np.ndarray, empty: torch.Tensor, sample: int = 4000) -> Conditions:
-    """Conditions with the mean and deviation of the first `sample` scenes' mean states."""
-    means = torch.from_numpy(states[:sample].astype(np.float32)).mean(dim=1)
+def encode_empty(encoder: nn.Module, tokenizer: CLIPTokenizer) -> torch.Tensor:
+    """Last hidden states of the empty caption, float32 (tokens, width)."""
+    return torch.from_numpy(encode_captions(encoder, models.tokenize(tokenizer, [""]))[0]).float()
+
+
+def gather_conditions(
+    *, encoder: nn.Module, tokens: torch.Tensor, empty: torch.Tensor, sample: int = 4000
+) -> Conditions:
+    """Conditions of scenes with captions (scenes, 5, tokens), each wording encoded once."""
+    distinct, wordings = torch.unique(tokens.flatten(0, 1), dim=0, return_inverse=True)
+    states = encode_captions(encoder, distinct)
+    wordings = wordings.view(tokens.shape[:2]).numpy()
+    means = torch.from_numpy(states[wordings[:sample]].astype(np.float32)).mean(dim=1)
     return Conditions(
-        states=states, empty=empty.float(), mean=means.mean(dim=0), deviation=means.std(dim=0)
+        states=states,
+        wordings=wordings,
+        empty=empty,
+        mean=means.mean(dim=0),
+        deviation=means.std(dim=0),
     )
+
+
+def with_unit_latents(autoencoder: AutoencoderKL, images: np.ndarray) -> AutoencoderKL:
+    """The autoencoder, whose scaling factor now gives the latents of `images` unit deviation."""
+    scaled = copy.deepcopy(autoencoder)
+    deviation = encode_latents(autoencoder, images).astype(np.float32).std()
+    scaled.register_to_config(scaling_factor=round(1 / float(deviation), 4))
+    return scaled
