@@ -4,7 +4,6 @@ In: values per image of every variant and subject. Out: one table of means and o
 """
 
 from collections.abc import Iterable
-from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -36,9 +35,12 @@ def summarise_evaluation(
     metrics = metrics_of(judges)
     values = {
         key: choose_brain_correlation(average_per_image(tables), brain_correlation)
-        for key, tables in _read_by_run(path_to_values)
+        for key, tables in _read_by_run(path_to_values).items()
     }
-    sets = {key: pd.concat(tables) for key, tables in _read_by_run(path_to_sets)}
+    values = {
+        key: table[[name for name in metrics if name in table]] for key, table in values.items()
+    }
+    sets = {key: pd.concat(tables) for key, tables in _read_by_run(path_to_sets).items()}
     summary = [
         summarise(values, metrics=metrics, bootstrap=bootstrap),
         summarise_sets(sets, metrics=metrics),
@@ -48,12 +50,13 @@ def summarise_evaluation(
     storage.write_table(path_to_comparisons, differences)
 
 
-def _read_by_run(
-    paths: Iterable[Path | str],
-) -> Iterable[tuple[tuple[str, str], list[pd.DataFrame]]]:
+def _read_by_run(paths: Iterable[Path | str]) -> dict[tuple[str, str], list[pd.DataFrame]]:
     """The tables of each variant and subject, which are the folders they lie in."""
-    for folder, group in groupby(sorted(map(Path, paths)), key=lambda path: path.parent):
-        yield (folder.parent.name, folder.name), [storage.read_table(path) for path in group]
+    tables: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    for path in map(Path, paths):
+        key = path.parent.parent.name, path.parent.name
+        tables.setdefault(key, []).append(storage.read_table(path))
+    return tables
 
 
 if __name__ == "__main__":

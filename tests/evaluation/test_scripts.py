@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import summarise_evaluation
+import torch
 
 from neuraldiffuser import storage
 from neuraldiffuser.config.evaluation import (
@@ -258,6 +259,21 @@ def test_retrieval_of_a_good_decoder_is_far_above_chance(folder, embeddings):
     assert (table["chance"] == 0.25).all()
 
 
+@pytest.mark.parametrize("change", [{"candidates": 2}, {"draws": 7}, {"seed": 1}])
+def test_every_setting_of_the_draws_changes_the_table(change, folder, embeddings, monkeypatch):
+    """Random projections, so that success depends on who is drawn."""
+    generator = np.random.default_rng(3)
+    similarity = {}
+
+    def random(path_to_embedding, _path_to_target, ids):
+        fresh = generator.normal(size=(len(ids), len(ids)))
+        return torch.from_numpy(similarity.setdefault(path_to_embedding, fresh))
+
+    monkeypatch.setattr(evaluate_retrieval, "_similarity", random)
+    tables = [retrieve(folder, embeddings, **changes)["accuracy"] for changes in ({}, change)]
+    assert (tables[0] != tables[1]).any()
+
+
 def test_embeddings_of_different_test_images_are_refused(embeddings, tmp_path):
     original = embeddings["path_to_embeddings"][0]
     changed = tmp_path / "clip_image_04" / "subj01.h5"
@@ -319,6 +335,8 @@ def test_from_values_to_findings(folder, guided, embeddings, decoding, path_to_v
     images, _ = guided
     mean = images[images["metric"] == "pixcorr"]["value"].mean()
     assert summary.loc[("guided", "subj01", "pixcorr"), "mean"] == pytest.approx(mean)
+    metrics = [name for variant, who, name in summary.index if (variant, who) == ("guided", "all")]
+    assert metrics == ["pixcorr", "ssim", "early", "distance", "consistency", "fid"]
     assert "not computed" in summary.loc[("guided", "all", "fid"), "note"]
     derive_findings.derive_findings(
         path_to_comparisons=evaluations / "comparisons.csv",
@@ -333,5 +351,5 @@ def test_from_values_to_findings(folder, guided, embeddings, decoding, path_to_v
     findings = storage.read_json(folder / "findings.json")
     holds = {claim["name"]: claim["holds"] for claim in findings["claims"]}
     assert holds["guided minus unguided is above zero: PixCorr"]
-    assert holds["mean noise ceiling of subj01's voxels lies between 20 and 40"]
+    assert holds["mean noise ceiling of subj01's voxels lies between 20 and 40 % of variance"]
     assert not [name for name in holds if "wrong image" in name or "ground truth" in name]

@@ -163,7 +163,8 @@ def _with_limit(estimate: Estimate, limit: float | tuple[float, float]) -> Estim
         words = f"lies between {limit[0]:g} and {limit[1]:g}"
     else:
         words = f"is at least {limit:g}"
-    return replace(estimate, name=f"{estimate.name} {words}")
+    unit = "" if estimate.unit == "correlation" else f" {estimate.unit}"
+    return replace(estimate, name=f"{estimate.name} {words}{unit}")
 
 
 def write_sentence(estimate: Estimate, holds: bool) -> str:

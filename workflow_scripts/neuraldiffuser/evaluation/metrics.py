@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from neuraldiffuser.config.evaluation import Judge
 
+KINDS = ("pixels", "network", "repeats", "brain", "set")
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -14,7 +16,7 @@ class Metric:
     label: str
     unit: str
     higher_is_better: bool
-    kind: str  # pixels, repeats, network, brain or set
+    kind: str  # one of KINDS
     level: str  # early (details), middle, late (content) or none
 
     @property
@@ -74,9 +76,9 @@ METRICS = {
 
 
 def metrics_of(judges: Iterable[Judge]) -> dict[str, Metric]:
-    """All metrics of an experiment by name: the fixed ones and one for each judge."""
-    judged = {
-        judge.name: Metric(judge.name, judge.label, *MEASURES[judge.measure], judge.level)
-        for judge in judges
-    }
-    return METRICS | judged
+    """All metrics of an experiment by name, in the order of tables: by kind, then as configured."""
+    judged = [
+        Metric(judge.name, judge.label, *MEASURES[judge.measure], judge.level) for judge in judges
+    ]
+    ordered = sorted([*METRICS.values(), *judged], key=lambda metric: KINDS.index(metric.kind))
+    return {metric.name: metric for metric in ordered}
