@@ -7,7 +7,7 @@ signal and noise ceilings, for tests; no stage of the workflow reads it.
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from neuraldiffuser.nsd import files
 from neuraldiffuser.nsd.design import subject_number
 
 RUNS = 12
+MATLAB_HEADER_BYTES = 116  # free text
 SUBJECTS_OF_NSD = 8
 
 
@@ -39,16 +40,20 @@ def write_design(bucket: Path, world: World) -> None:
     numbers = [subject_number(subject) - 1 for subject in world.subjects]
     rows[numbers] = np.arange(len(numbers))
     pictures = picture_ids(world)[rows]
+    arrays = {
+        "masterordering": master_ordering(world)[None] + 1.0,
+        "subjectim": pictures + 1.0,
+        "sharedix": pictures[:1, : world.mini.shared_images] + 1.0,
+    }
+    storage.write_bytes(bucket / files.DESIGN, encode_matlab(arrays))
+
+
+def encode_matlab(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """A MATLAB 5 file; the same arrays give the same bytes, as its header has no date."""
     content = io.BytesIO()
-    scipy.io.savemat(
-        content,
-        {
-            "masterordering": master_ordering(world)[None] + 1.0,
-            "subjectim": pictures + 1.0,
-            "sharedix": pictures[:1, : world.mini.shared_images] + 1.0,
-        },
-    )
-    storage.write_bytes(bucket / files.DESIGN, content.getvalue())
+    scipy.io.savemat(content, dict(arrays))
+    header = b"MATLAB 5.0 MAT-file".ljust(MATLAB_HEADER_BYTES)
+    return header + content.getvalue()[MATLAB_HEADER_BYTES:]
 
 
 def write_stimulus_information(bucket: Path, world: World) -> None:

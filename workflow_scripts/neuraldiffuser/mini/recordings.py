@@ -19,7 +19,7 @@ from neuraldiffuser.nsd.noise_ceiling import estimate_ncsnr
 
 INVALID_SHARE = 0.004  # of the nsdgeneral voxels: zero in all trials of one session
 BRAIN_PER_VOXEL = 1.25  # voxels of the brain per voxel of nsdgeneral
-SHARE_OF_BOX = 0.72  # of the volume that the rounded brain fills, at least
+SHARE_OF_BOX = 0.75  # of the volume that the rounded brain fills, at least
 STEP_OF_STRAY_VOXELS = 20  # every so manieth voxel outside nsdgeneral is labelled hV4
 VOXEL_MILLIMETRES = 1.8
 
@@ -81,7 +81,9 @@ def place_brain(world: World, name: str) -> Brain:
     """
     general = world.voxels_of(name)
     edge = np.cbrt(general * BRAIN_PER_VOXEL / SHARE_OF_BOX)
-    shape = tuple(int(np.ceil(edge * factor)) for factor in (0.95, 1.2, 0.9))
+    z = int(np.ceil(0.84 * edge))
+    x = max(int(np.ceil(0.95 * edge)), z + 1)
+    shape = (x, max(int(np.ceil(1.25 * edge)), x + 1), z)
     corners = np.indices(shape).reshape(3, -1).T
     middle = (np.array(shape) - 1) / 2
     inside = (np.abs((corners - middle) / (middle + 0.5)) ** 4).sum(axis=1) < 1

@@ -30,13 +30,13 @@ def read_design(path: Path | str, *, subject: str) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or damaged, or does not know the subject.
     """
+    if not Path(path).is_file():
+        raise DataError(f"{path} is missing; fetch it again.")
     try:
         design = scipy.io.loadmat(path)
         ordering = design["masterordering"].ravel().astype(np.int64) - 1
         images = design["subjectim"].astype(np.int64) - 1
         shared = design["sharedix"].ravel().astype(np.int64) - 1
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing; fetch it again.") from error
     except Exception as error:  # scipy raises many kinds on a damaged file
         raise DataError(f"{path} is no NSD design ({error}); delete it and run again.") from error
     number = subject_number(subject)

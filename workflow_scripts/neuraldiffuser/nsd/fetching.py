@@ -84,12 +84,21 @@ def _describe(filesystem: Any, source: str, url: str) -> Mapping[str, Any]:
     try:
         return filesystem.info(source)
     except FileNotFoundError as error:
+        if _hides_another_failure(error):
+            raise FetchError(_failure(url, error.__cause__)) from error
         raise FetchError(
             f"{url} does not exist; if it is a session, lower the subject's number in nsd.sessions "
             "(some sessions are held out of the public release), otherwise check nsd.bucket."
         ) from error
     except Exception as error:  # each store behind fsspec has errors of its own
         raise FetchError(_failure(url, error)) from error
+
+
+def _hides_another_failure(error: FileNotFoundError) -> bool:
+    """fsspec reports an unreachable or refusing web server as a missing file."""
+    cause = error.__cause__
+    unreachable = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
+    return unreachable or getattr(cause, "status", 404) != 404
 
 
 def _transfer(filesystem: Any, source: str, path: Path, *, url: str) -> None:
@@ -99,7 +108,7 @@ def _transfer(filesystem: Any, source: str, path: Path, *, url: str) -> None:
         raise FetchError(_failure(url, error)) from error
 
 
-def _failure(url: str, error: Exception) -> str:
+def _failure(url: str, error: BaseException) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
     return (
         f"{url} could not be fetched ({reason}); check the network and nsd.bucket, and run again."

@@ -1,0 +1,95 @@
+"""The rules' scripts, called as plain functions on a tiny bucket."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from accept_terms import accept_terms
+from describe_voxels import describe_voxels
+from fetch_captions import fetch_captions
+from fetch_file import fetch_file
+from prepare_voxels import prepare_voxels
+from tiny_bucket import betas_paths, region_paths
+from unpack_captions import unpack_captions
+
+from neuraldiffuser.config.nsd import Nsd
+from neuraldiffuser.errors import TermsError
+from neuraldiffuser.nsd import captions, files, stimuli, voxels
+
+
+def prepare(bucket, folder, subject, **changes):
+    path = folder / f"{subject}.h5"
+    settings = {"normalisation": "session_training", "invalid_voxels": "zero"} | changes
+    prepare_voxels(
+        paths_to_betas=betas_paths(bucket, subject),
+        paths_to_regions=region_paths(bucket, subject),
+        path_to_design=bucket / files.DESIGN,
+        path_to_responses=bucket / files.responses(subject),
+        path_to_voxels=path,
+        subject=subject,
+        **settings,
+    )
+    return path
+
+
+def test_voxels_and_data_card_of_two_subjects(tiny_bucket, tmp_path):
+    paths = [prepare(tiny_bucket, tmp_path, subject) for subject in ("subj01", "subj02")]
+    read = [voxels.read_voxels(path) for path in paths]
+    assert [one.training.betas.shape for one in read] == [(84, 150), (84, 190)]
+    assert [one.test.betas.shape for one in read] == [(36, 150), (36, 190)]
+    np.testing.assert_array_equal(*[one.averaged("test")[0] for one in read])
+    assert not set(read[0].training.id) & set(read[1].training.id)
+    describe_voxels(paths_to_voxels=paths, path_to_card=tmp_path / "card.csv")
+    card = pd.read_csv(tmp_path / "card.csv")
+    assert card.groupby("subject")["voxels"].max().tolist() == [150, 190]
+    whole = card[card["region"] == "nsdgeneral"]
+    assert whole["noise_ceiling"].between(20, 45).all()
+
+
+@pytest.mark.parametrize(
+    "change", [{"normalisation": "global_training"}, {"invalid_voxels": "drop"}]
+)
+def test_every_setting_changes_the_voxels(tiny_bucket, tmp_path, change):
+    before = voxels.read_voxels(prepare(tiny_bucket, tmp_path, "subj01"))
+    after = voxels.read_voxels(prepare(tiny_bucket, tmp_path, "subj01", **change))
+    assert not np.array_equal(before.training.betas, after.training.betas)
+
+
+def test_fetched_captions_describe_the_stimuli(tiny_bucket, tmp_path):
+    archive = tmp_path / "annotations.zip"
+    fetch_captions(path_to_archive=archive, url=str(tiny_bucket / files.CAPTIONS_ARCHIVE))
+    annotations = [tmp_path / name.rsplit("/", 1)[1] for name in files.CAPTIONS]
+    unpack_captions(path_to_archive=archive, paths_to_annotations=annotations)
+    name = files.STIMULUS_INFORMATION
+    fetch_file(path_to_copy=tmp_path / "information.csv", name=name, bucket=f"{tiny_bucket}/")
+    texts = captions.read_captions(
+        path_to_information=tmp_path / "information.csv",
+        paths_to_annotations=annotations,
+        ids=np.arange(68),
+    )
+    assert {len(lines) for lines in texts.values()} == {5}
+    blue = share_of_blue(tiny_bucket, [n for n, lines in texts.items() if "sky" in lines[0]])
+    rest = share_of_blue(tiny_bucket, [n for n, lines in texts.items() if "sky" not in lines[0]])
+    assert blue > rest + 0.03
+
+
+def share_of_blue(bucket, ids):
+    """Mean share of blue in the pictures: more where a caption tells of the sky."""
+    pictures = stimuli.read_images(bucket / files.STIMULI, np.array(ids)).astype(float)
+    return (pictures[..., 2] / pictures.sum(axis=-1)).mean()
+
+
+def test_terms_are_recorded_or_refused(tmp_path):
+    nsd = Nsd()
+    settings = {
+        "bucket": nsd.bucket,
+        "data": "data",
+        "sessions": nsd.sessions,
+        "subjects": ["subj01"],
+        "pretraining_subjects": ["subj01", "subj02"],
+        "file_format": nsd.format,
+    }
+    with pytest.raises(TermsError, match="about 84 GB"):
+        accept_terms(path_to_record=tmp_path / "terms.json", terms_accepted=False, **settings)
+    assert not list(tmp_path.iterdir())
+    accept_terms(path_to_record=tmp_path / "terms.json", terms_accepted=True, **settings)
+    assert (tmp_path / "terms.json").is_file()
