@@ -7,13 +7,14 @@ from pydantic import Field, model_validator
 
 from neuraldiffuser.config.base import Section
 from neuraldiffuser.config.decoder import DecoderSettings
+from neuraldiffuser.config.description import Description
 from neuraldiffuser.config.encoding import EncodingSettings
 from neuraldiffuser.config.evaluation import Evaluation
 from neuraldiffuser.config.mini import Mini
 from neuraldiffuser.config.models import ModelSettings
 from neuraldiffuser.config.nsd import Nsd
 from neuraldiffuser.config.reconstruction import Reconstruction
-from neuraldiffuser.config.report import Report
+from neuraldiffuser.config.report import Presentation, Report
 from neuraldiffuser.config.targets import TargetSettings
 from neuraldiffuser.config.voxels import Voxels
 
@@ -75,6 +76,17 @@ class Config(Section):
     evaluation: Evaluation = Field(default_factory=Evaluation, description=Evaluation.__doc__)
     report: Report = Field(default_factory=Report, description=Report.__doc__)
     mini: Mini = Field(default_factory=Mini, description=Mini.__doc__)
+
+    @property
+    def description(self) -> Description:
+        """What the report tells of this configuration."""
+        shared = {name: getattr(self, name) for name in Description.model_fields if name != "betas"}
+        return Description(betas=self.nsd.betas, **shared)
+
+    @property
+    def presentation(self) -> Presentation:
+        """What tables and figures must know to name what they show."""
+        return self.description.presentation
 
     @model_validator(mode="after")
     def name_subjects_that_exist(self) -> "Config":

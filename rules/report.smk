@@ -1,0 +1,247 @@
+# What people read: tables, figures, contact sheets, the report.
+
+from neuraldiffuser.reporting.catalogue import FIGURES, TABLES
+
+PAPER_TABLES = [
+    "table1_comparison",
+    "table2_guidance",
+    "table3_subjects",
+    "table4_brain_encoding_guidance",
+]
+PAGE = f"{workflow.basedir}/workflow_scripts/neuraldiffuser/reporting"
+
+
+def get_shards_of(variants):
+    """All shards of some variants, every subject."""
+    return [
+        f"<results>/reconstructions/{variant}/{subject}/shard-{shard}.h5"
+        for variant in variants
+        for subject in get_variant_subjects(variant)
+        for shard in range(CONFIG.reconstruction.shards)
+    ]
+
+
+def get_calibrations():
+    """The calibration of every variant that asks for one."""
+    variants = CONFIG.reconstruction.resolved_variants
+    return [
+        f"<results>/calibrations/{name}/{subject}.json"
+        for name in CONFIG.reconstruction.run
+        if variants[name].scale == "auto" and variants[name].guidance != "none"
+        for subject in get_variant_subjects(name)
+    ]
+
+
+def get_sheet_subjects():
+    """Whoever has reconstructions: subjects, and the stimuli's own embeddings."""
+    everybody = (get_variant_subjects(name) for name in CONFIG.reconstruction.run)
+    return list(dict.fromkeys(subject for some in everybody for subject in some))
+
+
+def get_variants_of(subject):
+    """The variants that run for a subject."""
+    run = CONFIG.reconstruction.run
+    return [name for name in run if subject in get_variant_subjects(name)]
+
+
+# What each kind of artefact named in the catalogue is.
+ARTEFACTS = {
+    "summary": "<results>/evaluation/summary.csv",
+    "comparisons": "<results>/evaluation/comparisons.csv",
+    "decoding": collect(
+        "<results>/evaluation/decoding/{subject}.csv", subject=CONFIG.subjects
+    ),
+    "retrieval": collect(
+        "<results>/evaluation/retrieval/{subject}.csv", subject=CONFIG.subjects
+    ),
+    "images": get_evaluations("images.csv"),
+    "reconstructions": get_shards_of(CONFIG.reconstruction.run),
+    "stimuli": "<data>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
+    "voxels": collect("<results>/voxels/{subject}.h5", subject=get_everybody()),
+    "encoders": collect("<results>/encoders/{subject}.h5", subject=CONFIG.subjects),
+    "curves": collect(
+        "<results>/decoders/{target}/{subject}/{stage}_curve.csv",
+        target=DECODED_TARGETS,
+        subject=CONFIG.subjects,
+        stage=["pretrained", "finetuned"],
+    ),
+}
+
+
+def get_table_sources(wildcards):
+    return {kind: ARTEFACTS[kind] for kind in TABLES[wildcards.table]}
+
+
+def get_figure_sources(wildcards):
+    return {kind: ARTEFACTS[kind] for kind in FIGURES[wildcards.figure]}
+
+
+def get_shards_of_subject(wildcards):
+    shards = get_shards_of(get_variants_of(wildcards.subject))
+    return [path for path in shards if f"/{wildcards.subject}/" in path]
+
+
+wildcard_constraints:
+    table="|".join(TABLES),
+    figure="|".join(FIGURES),
+
+
+rule make_table:
+    input:
+        unpack(get_table_sources),
+        paper=collect("resources/paper_tables/{name}.csv", name=PAPER_TABLES),
+    output:
+        entries=report(
+            "<results>/tables/{table}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+        markdown="<results>/tables/{table}.md",
+        latex="<results>/tables/{table}.tex",
+    log:
+        "<results>/logs/make_table/{table}.log",
+    benchmark:
+        "<results>/benchmarks/make_table/{table}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=settings("make_table"),
+        code=code_id("make_table"),
+    message:
+        "lays out {wildcards.table}"
+    script:
+        "../workflow_scripts/make_table.py"
+
+
+rule make_figure:
+    input:
+        unpack(get_figure_sources),
+    output:
+        image=report(
+            "<results>/figures/{figure}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        data="<results>/figures/{figure}.csv",
+        words="<results>/figures/{figure}.json",
+    log:
+        "<results>/logs/make_figure/{figure}.log",
+    benchmark:
+        "<results>/benchmarks/make_figure/{figure}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        settings=settings("make_figure"),
+        code=code_id("make_figure"),
+    message:
+        "draws {wildcards.figure}"
+    script:
+        "../workflow_scripts/make_figure.py"
+
+
+rule make_gallery:
+    input:
+        stimuli=ARTEFACTS["stimuli"],
+        reconstructions=get_shards,
+    output:
+        sheet=report(
+            "<results>/gallery/{variant}/{subject}.png",
+            caption="../report/gallery.rst",
+            category="Gallery",
+            labels={"variant": "{variant}", "subject": "{subject}"},
+        ),
+    log:
+        "<results>/logs/make_gallery/{variant}/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/make_gallery/{variant}/{subject}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=20,
+    params:
+        settings=settings("make_gallery"),
+        code=code_id("make_gallery"),
+    message:
+        "{wildcards.variant}, {wildcards.subject}: lays out a contact sheet"
+    script:
+        "../workflow_scripts/make_gallery.py"
+
+
+rule make_comparison_sheet:
+    input:
+        stimuli=ARTEFACTS["stimuli"],
+        reconstructions=get_shards_of_subject,
+    output:
+        sheet="<results>/gallery/{subject}.jpg",
+    log:
+        "<results>/logs/make_comparison_sheet/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/make_comparison_sheet/{subject}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=30,
+    params:
+        settings=settings("make_comparison_sheet"),
+        code=code_id("make_comparison_sheet"),
+        variants=lambda wildcards: get_variants_of(wildcards.subject),
+    message:
+        "{wildcards.subject}: lays out all variants on one contact sheet"
+    script:
+        "../workflow_scripts/make_comparison_sheet.py"
+
+
+rule write_report:
+    input:
+        figures=collect("<results>/figures/{figure}.png", figure=FIGURES),
+        words=collect("<results>/figures/{figure}.json", figure=FIGURES),
+        tables=collect("<results>/tables/{table}.csv", table=TABLES),
+        sheets=collect("<results>/gallery/{subject}.jpg", subject=get_sheet_subjects()),
+        galleries=[
+            f"<results>/gallery/{variant}/{subject}.png"
+            for variant in CONFIG.reconstruction.run
+            for subject in get_variant_subjects(variant)
+        ],
+        calibrations=get_calibrations(),
+        findings="<results>/findings.json",
+        data_card="<results>/voxels/data_card.csv",
+        template=f"{PAGE}/report.html.jinja",
+        style=f"{PAGE}/report.css",
+    output:
+        report=report(
+            "<results>/report.html",
+            caption="../report/report.rst",
+            category="Report",
+            labels={"page": "the whole report"},
+        ),
+    log:
+        "<results>/logs/write_report/all.log",
+    benchmark:
+        "<results>/benchmarks/write_report/all.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=settings("write_report"),
+        code=code_id("write_report"),
+    message:
+        "writes the report"
+    script:
+        "../workflow_scripts/write_report.py"

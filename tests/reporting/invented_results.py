@@ -1,0 +1,306 @@
+"""An invented experiment, written file by file in the workflow's own formats.
+
+Nothing here was measured: the numbers are drawn from a seeded generator, only to exercise tables,
+figures and the report.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from neuraldiffuser import storage
+from neuraldiffuser.mini import scenes
+
+METRICS = {  # name: (base, gain by guidance, gain by a control, unit, direction)
+    "pixcorr": (0.31, 0.09, 0.0, "correlation", "higher"),
+    "ssim": (0.30, 0.03, -0.01, "index", "higher"),
+    "lite_early": (0.78, 0.04, -0.03, "share identified", "higher"),
+    "lite_middle": (0.80, 0.08, -0.02, "share identified", "higher"),
+    "lite_pooled": (0.78, 0.03, -0.02, "share identified", "higher"),
+    "lite_distance": (0.74, -0.05, 0.01, "1 - correlation", "lower"),
+    "consistency": (0.37, 0.11, 0.045, "correlation", "higher"),
+    "brain_correlation_V1": (0.24, 0.06, 0.0, "correlation", "higher"),
+    "brain_correlation_V2": (0.22, 0.05, 0.0, "correlation", "higher"),
+    "brain_correlation_V3": (0.20, 0.05, 0.0, "correlation", "higher"),
+    "brain_correlation_hV4": (0.18, 0.03, 0.0, "correlation", "higher"),
+    "brain_correlation_higher_visual": (0.21, 0.01, 0.0, "correlation", "higher"),
+    "brain_correlation_nsdgeneral": (0.22, 0.03, 0.0, "correlation", "higher"),
+}
+SIZE = 64
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class World:
+    """Where the invented artefacts lie, and what they describe."""
+
+    results: Path
+    stimuli: Path
+    subjects: tuple[str, ...]
+    variants: tuple[str, ...]
+    images: int
+
+    def paths(self, kind: str) -> list[Path]:
+        """The files of one kind, as the rules would hand them over."""
+        return sorted(path for pattern in PATTERNS[kind] for path in self.results.glob(pattern))
+
+
+PATTERNS = {
+    "summary": ["evaluation/summary.csv"],
+    "comparisons": ["evaluation/comparisons.csv"],
+    "decoding": ["evaluation/decoding/subj??.csv"],
+    "retrieval": ["evaluation/retrieval/subj??.csv"],
+    "images": ["evaluation/*/*/images.csv"],
+    "reconstructions": ["reconstructions/*/*/shard-*.h5"],
+    "curves": ["decoders/*/*/*_curve.csv"],
+    "voxels": ["voxels/*.h5"],
+    "encoders": ["encoders/*.h5"],
+    "calibrations": ["calibrations/*/*.json"],
+    "stimuli": ["../nsd_stimuli.hdf5"],
+}
+
+
+def invent(
+    folder: Path,
+    *,
+    subjects: tuple[str, ...] = ("subj01", "subj02"),
+    variants: tuple[str, ...] = (
+        "guided",
+        "unguided",
+        "wrong_image",
+        "ground_truth_guided",
+        "ground_truth_unguided",
+    ),
+    images: int = 12,
+) -> World:
+    """Writes every artefact that reporting reads below ``folder``."""
+    world = World(folder / "results", folder / "nsd_stimuli.hdf5", subjects, variants, images)
+    pictures = draw_stimuli(world)
+    write_reconstructions(world, pictures)
+    write_summaries(world)
+    write_decoding(world)
+    write_brains(world)
+    write_findings(world)
+    return world
+
+
+def subjects_of(world: World, variant: str) -> tuple[str, ...]:
+    """The subjects a variant runs for."""
+    return ("stimulus",) if variant.startswith("ground_truth") else world.subjects
+
+
+def ids_of(world: World) -> np.ndarray:
+    """Test ids, ascending and with gaps."""
+    return np.arange(world.images) * 3 + 1
+
+
+def draw_stimuli(world: World) -> np.ndarray:
+    """Scenes as an NSD stimulus file; returns those of the test ids."""
+    count = int(ids_of(world).max()) + 1
+    pictures = np.stack([scenes.draw_scene(seed=7, scene=i, size=SIZE).image for i in range(count)])
+    storage.write_arrays(world.stimuli, {"imgBrick": pictures})
+    return pictures[ids_of(world)]
+
+
+def write_reconstructions(world: World, pictures: np.ndarray) -> None:
+    """Stimuli with more or less invented noise, two shards per subject."""
+    amounts = {"guided": 0.35, "unguided": 0.6, "wrong_image": 0.65}
+    for number, variant in enumerate(world.variants):
+        for subject in subjects_of(world, variant):
+            rng = np.random.default_rng([number, len(subject)])
+            amount = amounts.get(variant, 0.15)
+            other = pictures[rng.permutation(len(pictures))][:, None]
+            noise = rng.normal(0, 22, (len(pictures), REPEATS, 8, 8, 3))
+            noise = noise.repeat(SIZE // 8, 2).repeat(SIZE // 8, 3)
+            mixed = (1 - amount) * pictures[:, None] + amount * other + noise
+            images = mixed.clip(0, 255).astype(np.uint8)
+            for shard, rows in enumerate(np.array_split(np.arange(len(pictures)), 2)):
+                storage.write_arrays(
+                    world.results / f"reconstructions/{variant}/{subject}/shard-{shard}.h5",
+                    {"images": images[rows], "id": ids_of(world)[rows]},
+                    {"variant": variant, "subject": subject},
+                )
+
+
+def invented_mean(variant: str, metric: str) -> float:
+    """The invented true mean of a metric for a variant."""
+    base, gain, control, _, _ = METRICS[metric]
+    if variant.startswith("ground_truth"):
+        return base + (1 - base) * (0.75 if variant.endswith("_guided") else 0.6)
+    return base + {"guided": gain, "unguided": 0.0}.get(variant, control)
+
+
+def write_summaries(world: World) -> None:
+    """Per-image values, summary.csv and comparisons.csv."""
+    rng = np.random.default_rng(1)
+    summary, comparisons = [], []
+    for variant in world.variants:
+        for subject in subjects_of(world, variant):
+            rows = [
+                (int(i), repeat, metric, invented_mean(variant, metric) + rng.normal(0, 0.08))
+                for i in ids_of(world)
+                for repeat in range(REPEATS)
+                for metric in ("pixcorr", "ssim")
+            ]
+            storage.write_table(
+                world.results / f"evaluation/{variant}/{subject}/images.csv",
+                pd.DataFrame(rows, columns=["id", "repeat", "metric", "value"]),
+            )
+        for subject in (*subjects_of(world, variant), "all"):
+            for metric, (*_, unit, direction) in METRICS.items():
+                if metric.startswith("brain") and variant.startswith("ground_truth"):
+                    continue
+                mean = invented_mean(variant, metric) + rng.normal(0, 0.008)
+                summary.append(
+                    (variant, subject, metric, mean, mean - 0.02, mean + 0.02, world.images)
+                    + (unit, direction)
+                )
+    for a, b in (
+        ("guided", "unguided"),
+        ("guided", "wrong_image"),
+        ("wrong_image", "unguided"),
+        ("ground_truth_guided", "ground_truth_unguided"),
+    ):
+        if {a, b} <= set(world.variants):
+            for metric in METRICS:
+                if metric.startswith("brain") and a.startswith("ground_truth"):
+                    continue
+                mean = invented_mean(a, metric) - invented_mean(b, metric) + rng.normal(0, 0.004)
+                comparisons.append(
+                    (f"{a}_minus_{b}", a, b, metric, mean, mean - 0.025, mean + 0.027)
+                    + (world.images,)
+                )
+    columns = ["variant", "subject", "metric", "mean", "low", "high", "n", "unit", "direction"]
+    path = world.results / "evaluation"
+    storage.write_table(path / "summary.csv", pd.DataFrame(summary, columns=columns))
+    columns = ["name", "variant_a", "variant_b", "metric", "difference", "low", "high", "n"]
+    storage.write_table(path / "comparisons.csv", pd.DataFrame(comparisons, columns=columns))
+
+
+TARGETS = {
+    "vae_latent": 0.42,
+    "clip_text": 0.66,
+    "clip_image_02": 0.58,
+    "clip_image_04": 0.6,
+    "clip_image_06": 0.57,
+    "clip_image_08": 0.55,
+    "clip_image_10": 0.56,
+    "clip_image_12": 0.6,
+}
+
+
+def write_decoding(world: World) -> None:
+    """Decoding performance, retrieval, training curves and calibrations."""
+    rng = np.random.default_rng(2)
+    for subject in world.subjects:
+        decoding = [
+            (target, measure, predictor, value + rng.normal(0, 0.01), std, world.images)
+            for target, level in (TARGETS | {"guidance": 0.57}).items()
+            for measure, factor in (
+                ("pearson_dimensions", 1.0),
+                ("pearson_samples", 1.2),
+                ("r2", 0.5),
+            )
+            for predictor, value, std in (
+                ("decoder", level * factor, 0.08),
+                ("mean_feature", level * 0.9 if measure == "pearson_samples" else 0.0, 0.0),
+            )
+        ]
+        columns = ["target", "measure", "predictor", "value", "std", "n"]
+        storage.write_table(
+            world.results / f"evaluation/decoding/{subject}.csv",
+            pd.DataFrame(decoding, columns=columns),
+        )
+        methods = {"vote": 0.86, "clip_text": 0.35} | {
+            name: 0.55 + 0.03 * i for i, name in enumerate(list(TARGETS)[2:])
+        }
+        retrieval = [
+            (direction, method, value, value - 0.06, value + 0.05, 1 / world.images, world.images)
+            for direction in ("image", "brain")
+            for method, value in methods.items()
+        ]
+        columns = ["direction", "method", "accuracy", "low", "high", "chance", "candidates"]
+        storage.write_table(
+            world.results / f"evaluation/retrieval/{subject}.csv",
+            pd.DataFrame(retrieval, columns=columns),
+        )
+        steps = np.arange(0, 1200, 20)
+        for target in TARGETS:
+            for stage, level in (("pretrained", 1.1), ("finetuned", 0.8)):
+                loss = level * (0.4 + np.exp(-steps / 250)) + rng.normal(0, 0.02, len(steps))
+                storage.write_table(
+                    world.results / f"decoders/{target}/{subject}/{stage}_curve.csv",
+                    pd.DataFrame({"step": steps, "loss": loss, "learning_rate": 3e-4}),
+                )
+    for variant in ("guided", "ground_truth_guided"):
+        for subject in subjects_of(world, variant):
+            storage.write_json(
+                world.results / f"calibrations/{variant}/{subject}.json",
+                {"scale": 41.5, "ratio": 0.5},
+            )
+
+
+def write_brains(world: World) -> None:
+    """Noise ceilings, regions, encoder accuracy and the data card."""
+    rng = np.random.default_rng(3)
+    card = []
+    for number, subject in enumerate(world.subjects):
+        voxels = 900 + 150 * number
+        roi = rng.integers(0, 8, voxels).astype(np.uint8)
+        ceiling = (rng.beta(2.2, 4.4, voxels) * 100).astype(np.float32)
+        path = world.results / f"voxels/{subject}.h5"
+        storage.write_arrays(path, {"voxel/roi": roi, "voxel/noise_ceiling": ceiling})
+        correlation = np.sqrt(ceiling / 100) * rng.normal(0.8, 0.08, voxels)
+        storage.write_arrays(
+            world.results / f"encoders/{subject}.h5",
+            {
+                "correlation": correlation.astype(np.float32),
+                "noise_ceiling": ceiling,
+                "roi": roi,
+            },
+        )
+        for region in ("nsdgeneral", "V1"):
+            row = {"subject": subject, "region": region, "voxels": voxels, "invalid_voxels": 0}
+            row |= {"noise_ceiling": float(ceiling.mean()), "noise_ceiling_10": 8.2}
+            row |= {"noise_ceiling_50": 30.1, "noise_ceiling_90": 62.9, "sessions": 6}
+            row |= {"training_trials": 4350, "training_images": 1450}
+            card.append(row | {"test_trials": 3 * world.images, "test_images": world.images})
+    storage.write_table(world.results / "voxels/data_card.csv", pd.DataFrame(card))
+
+
+def write_findings(world: World) -> None:
+    """Claims that hold and do not hold, and an observation."""
+    storage.write_json(
+        world.results / "findings.json",
+        {
+            "claims": [
+                {
+                    "name": "guided minus unguided is above zero: PixCorr",
+                    "estimate": 0.0912,
+                    "interval": [0.0661, 0.1173],
+                    "n": world.images,
+                    "unit": "correlation",
+                    "holds": True,
+                },
+                {
+                    "name": "guided minus unguided stays above -0.05: late identification",
+                    "estimate": -0.0312,
+                    "interval": [-0.0711, 0.0102],
+                    "n": world.images,
+                    "unit": "share identified",
+                    "holds": False,
+                },
+            ],
+            "observations": [
+                {
+                    "name": "image retrieval over chance",
+                    "estimate": 31.5,
+                    "interval": [29.0, 33.8],
+                    "n": world.images,
+                    "unit": "times chance",
+                }
+            ],
+        },
+    )

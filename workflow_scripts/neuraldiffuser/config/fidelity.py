@@ -1,0 +1,380 @@
+"""Every place where the paper, the authors' released code and sound practice differ.
+
+``SWITCHES`` is the one declaration: docs/fidelity.md is generated from it
+(``python -m neuraldiffuser.config.fidelity``), the overlays in config/fidelity are checked against
+it, and the report names the reading of an experiment by it.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[3] / "docs" / "fidelity.md"
+READINGS = ("released", "corrected")
+NOT_MEASURED = "not yet measured"
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One disagreement: the configuration key that settles it, and what each reading says.
+
+    ``paper`` is what the paper's text says, or that it is silent; ``released`` and ``corrected``
+    are the key's values; ``effect`` is what the change does to the miniature, once measured.
+    """
+
+    key: str
+    place: str
+    paper: str
+    released: Any
+    corrected: Any
+    why: str
+    effect: str = NOT_MEASURED
+
+    @property
+    def contested(self) -> bool:
+        """Whether the two readings differ."""
+        return self.released != self.corrected
+
+
+SWITCHES: tuple[Switch, ...] = (
+    Switch(
+        key="voxels.normalisation",
+        place="Statistics that normalise voxels",
+        paper="silent",
+        released="global_training",
+        corrected="session_training",
+        why="The released code reads betas normalised with the training data's statistics. Voxels "
+        "drift between sessions, so statistics per session, from training trials alone, remove "
+        "more noise and still never see a test image.",
+    ),
+    Switch(
+        key="voxels.invalid_voxels",
+        place="Voxels that are constant over a session",
+        paper="silent",
+        released="zero",
+        corrected="zero",
+        why="The paper's parameter counts are reproduced only with every nsdgeneral voxel, so none "
+        "is dropped; zero is the mean after normalisation and says nothing.",
+    ),
+    Switch(
+        key="voxels.test_average",
+        place="Where the three trials of a test image are averaged",
+        paper="repeated scans are averaged",
+        released="voxels",
+        corrected="voxels",
+        why="The released scoring code averages voxels before the decoder; MindEye2 averages the "
+        "decoder's outputs.",
+    ),
+    Switch(
+        key="targets.vae_latent.autoencoder",
+        place="Whose latent the low-level decoder learns",
+        paper="the VAE of Stable Diffusion",
+        released="image_variations",
+        corrected="stable_diffusion",
+        why="The released training uses the autoencoder of Stable Diffusion Image Variations, "
+        "while Stable Diffusion v1.4 decodes.",
+    ),
+    Switch(
+        key="targets.vae_latent.posterior",
+        place="Mean or draw of the latent",
+        paper="silent",
+        released="mode",
+        corrected="mode",
+        why="The released training target is the mean; its stored latents, used for the upper "
+        "bound, are draws. A draw adds noise that no brain can predict.",
+    ),
+    Switch(
+        key="targets.vae_latent.source_size",
+        place="Size at which images enter the autoencoder's preprocessing",
+        paper="512 x 512 images",
+        released=224,
+        corrected=None,
+        why="The released training shrinks images to 224 pixels and enlarges them again, which "
+        "blurs the target.",
+    ),
+    Switch(
+        key="targets.clip_text.captions",
+        place="Captions of an image",
+        paper="silent",
+        released="mean",
+        corrected="mean",
+        why="The released code averages the embeddings of all captions.",
+    ),
+    Switch(
+        key="targets.clip_image.node",
+        place="What layer l of the CLIP image tower means",
+        paper="layers 2, 4, ..., 12 (Eq. 13)",
+        released="mlp_projection",
+        corrected="block_output",
+        why="The released hooks are named Linear-2 to Linear-12 and count linear modules: they "
+        "read the MLP's second projection in blocks 1 to 6, before the residual sum. The published "
+        "kappa belongs to these features and means nothing for others.",
+    ),
+    Switch(
+        key="targets.clip_image.normalisation",
+        place="Channel statistics before the CLIP image tower",
+        paper="silent",
+        released="imagenet",
+        corrected="clip",
+        why="The released code normalises with ImageNet's means and deviations; the tower was "
+        "trained with CLIP's.",
+    ),
+    Switch(
+        key="targets.clip_image.antialias",
+        place="Shrinking before the CLIP image tower",
+        paper="silent",
+        released=False,
+        corrected=True,
+        why="Tensors were resized without a filter by the torchvision of that time; aliasing puts "
+        "false edges into early layers.",
+    ),
+    Switch(
+        key="decoder.backbone",
+        place="Backbone of the high-level decoders",
+        paper="4-layer MLP-Mixer",
+        released="released_mixer",
+        corrected="residual_mlp",
+        why="With a sequence of one token the mixer's blocks cancel: the backbone is affine in the "
+        "voxels, and 134 M of its parameters have no effect. A residual MLP does what the text "
+        "describes.",
+    ),
+    Switch(
+        key="decoder.mixco_permutation",
+        place="Partners that MixCo mixes, with several subjects in a batch",
+        paper="one permutation (Eq. 1)",
+        released="per_subject_unoffset",
+        corrected="global",
+        why="The released code concatenates one permutation per subject without adding the offset "
+        "of the subject's rows, so the partners' targets fall on the first subject's columns.",
+    ),
+    Switch(
+        key="decoder.target_scaling",
+        place="Scaling of the high-level targets",
+        paper="silent",
+        released="none",
+        corrected="none",
+        why="The first version of the released code standardised the guidance targets; the current "
+        "one trains on raw features.",
+    ),
+    Switch(
+        key="decoder.optimiser.decay_groups",
+        place="Parameters with weight decay",
+        paper="silent",
+        released="released",
+        corrected="matrices",
+        why="The released list of exempt names matches biases only, so the gains of norms decay "
+        "too.",
+    ),
+    Switch(
+        key="decoder.prediction.prior_sampling",
+        place="Noise levels of the prior's sampling steps",
+        paper="silent",
+        released="released",
+        corrected="exact",
+        why="DALLE2-pytorch takes the two noise levels of a step from neighbouring timesteps and "
+        "runs one step less than asked.",
+    ),
+    Switch(
+        key="decoder.prediction.alignment",
+        place="Statistics that the momentum alignment removes (Eq. 6)",
+        paper="of the test set",
+        released="test_predictions",
+        corrected="validation_predictions",
+        why="Statistics of the whole test set make each reconstruction depend on the other test "
+        "images; held-out training images give the same statistics without looking.",
+    ),
+    Switch(
+        key="decoder.prediction.aligned_targets",
+        place="Embeddings that are aligned",
+        paper="the initial latent",
+        released=("vae_latent",),
+        corrected=("vae_latent",),
+        why="The first version of the released code aligned the others too.",
+    ),
+    Switch(
+        key="reconstruction.noise_timestep",
+        place="Noise level of the initial latent",
+        paper="strength 0.75, 37 of 50 steps",
+        released="released",
+        corrected="aligned",
+        why="The released code adds the noise of timestep 740 but starts denoising at 721, so the "
+        "denoiser meets more noise than it is told.",
+    ),
+    Switch(
+        key="reconstruction.tweedie",
+        place="Estimate of the clean latent behind the guidance (Eq. 11)",
+        paper="written with the score",
+        released="released",
+        corrected="exact",
+        why="The released code puts the predicted noise where the score stands without its scale: "
+        "(1 - abar) instead of sqrt(1 - abar). The two differ most where little noise is left.",
+    ),
+    Switch(
+        key="reconstruction.latent_blend",
+        place="Latent that is decoded for the guidance (Eq. 12)",
+        paper="blend of clean estimate and noisy latent",
+        released="noise_level",
+        corrected="noise_level",
+        why="Paper and code agree; universal guidance decodes the clean estimate itself.",
+    ),
+    Switch(
+        key="reconstruction.guidance_prediction",
+        place="Noise prediction in the guidance's gradient",
+        paper="conditional (Algorithm 1)",
+        released="conditional",
+        corrected="conditional",
+        why="Paper and code agree; universal guidance takes the classifier-free combination.",
+    ),
+    Switch(
+        key="reconstruction.guided_steps",
+        place="Which share eta of the steps is guided",
+        paper="text: the initial 20 %; Algorithm 1: t < eta T, the last",
+        released="first",
+        corrected="first",
+        why="The text and the code guide the first, noisiest steps; Algorithm 1 as printed would "
+        "guide the last.",
+    ),
+    Switch(
+        key="reconstruction.guidance_loss",
+        place="Loss over the CLIP layers (Eq. 14)",
+        paper="sum of squared norms",
+        released="weighted_mean",
+        corrected="sum_squares",
+        why="The released code takes means of squares, weights layers by the inverse norm of their "
+        "target, and the first two by 1.5 and 1.2. With the literal sum the published kappa would "
+        "be about 200 000 times stronger.",
+    ),
+    Switch(
+        key="reconstruction.variants.guided.scale",
+        place="Guidance scale kappa",
+        paper="300000",
+        released=300_000.0,
+        corrected="auto",
+        why="A scale holds for one choice of features and loss only. auto finds, on held-out "
+        "training images, the scale at which guidance stands in a chosen ratio to the denoiser.",
+    ),
+    Switch(
+        key="evaluation.first_resize",
+        place="Resizing before any metric",
+        paper="follows earlier work",
+        released=256,
+        corrected=None,
+        why="The peers' evaluation first brings every image to 256 pixels, so each metric sees "
+        "images resampled twice.",
+    ),
+    Switch(
+        key="evaluation.identification",
+        place="Two-way identification",
+        paper="follows Takagi et al.",
+        released="takagi",
+        corrected="mindeye",
+        why="Takagi's code averages correlations over five repeats before it decides; MindEye's "
+        "decides for every single reconstruction. The numbers are not interchangeable.",
+    ),
+    Switch(
+        key="evaluation.ssim",
+        place="SSIM of grey images",
+        paper="silent",
+        released="2d",
+        corrected="2d",
+        why="The peers' call makes channels of columns in scikit-image up to 0.19 and is the usual "
+        "two-dimensional SSIM since; the newer peers pin newer versions.",
+    ),
+    Switch(
+        key="evaluation.brain_correlation",
+        place="What is correlated in brain correlation",
+        paper="over images",
+        released="voxels_per_image",
+        corrected="voxels_per_image",
+        why="The peers' code correlates over the voxels of a region for each image; the paper's "
+        "text reads as over images for each voxel. Both are computed; this chooses what tables "
+        "show.",
+    ),
+    Switch(
+        key="evaluation.retrieval.vote",
+        place="How guidance layers retrieve together",
+        paper="a voting strategy",
+        released="majority",
+        corrected="majority",
+        why="The paper leaves the rule and its ties open, and the released code has none.",
+    ),
+)
+
+
+def read_key(config: Any, key: str) -> Any:
+    """The value of a dotted key in sections, mappings or dataclasses."""
+    value = config
+    for name in key.split("."):
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
+    return value
+
+
+def compare_reading(config: Any, reading: str) -> list[Switch]:
+    """The switches at which a configuration departs from a reading.
+
+    Args:
+        config: anything with the sections as attributes.
+        reading: "released" or "corrected".
+    """
+    return [
+        switch for switch in SWITCHES if read_key(config, switch.key) != getattr(switch, reading)
+    ]
+
+
+def name_reading(config: Any) -> str:
+    """Whose reading a configuration is, by what it calls a layer of CLIP.
+
+    The guidance features decide: every guidance scale belongs to them.
+    """
+    clip_image = config.targets.clip_image
+    first, last = clip_image.layers[0], clip_image.layers[-1]
+    if clip_image.node == "mlp_projection":
+        return f"released reading: MLP branches of blocks {first // 2}\N{EN DASH}{last // 2}"
+    return f"corrected reading: block outputs of layers {first}\N{EN DASH}{last}"
+
+
+HEADER = """\
+# Fidelity: every disagreement is a named switch
+
+The paper's text, the authors' released code and sound practice differ in many places. Each place is
+one configuration key whose values say whose reading they are. `config.yaml` ships the released
+reading, because the published guidance scale means nothing under another node or loss;
+`config/fidelity/corrected.yaml` sets every switch to the paper's idea done soundly, and
+`config/fidelity/released.yaml` names the released values one by one. The report's title says which
+reading an experiment is, and lists the switches that depart from it.
+
+Rows in which both readings agree are choices that other readers made differently. The last column
+is what the switch does on the miniature, all others left as they are.
+
+<!-- Generated by `python -m neuraldiffuser.config.fidelity`; a test keeps it in step. -->
+
+| key | place | paper | released code | corrected | default | why | measured effect |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def fidelity_page() -> str:
+    """docs/fidelity.md: a row per switch; the default is the released reading."""
+    return HEADER + "".join(_rows(SWITCHES))
+
+
+def _rows(switches: Iterable[Switch]) -> Iterable[str]:
+    for switch in switches:
+        released, corrected = write_value(switch.released), write_value(switch.corrected)
+        cells = [f"`{switch.key}`", switch.place, switch.paper, released, corrected, released]
+        yield f"| {' | '.join([*cells, switch.why, switch.effect])} |\n"
+
+
+def write_value(value: Any) -> str:
+    """A configuration value as YAML writes it, in code type."""
+    if isinstance(value, str):
+        return f"`{value}`"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`"
+    return f"`{json.dumps(value)}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(fidelity_page(), encoding="utf-8")

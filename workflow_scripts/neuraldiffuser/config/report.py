@@ -1,0 +1,73 @@
+"""Settings of the tables, figures, contact sheets and the report."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from neuraldiffuser.config.base import Section
+from neuraldiffuser.config.evaluation import Judge
+from neuraldiffuser.config.reconstruction import Variant
+
+
+class Report(Section):
+    """What the report shows; none of these keys changes a measurement."""
+
+    title: str = Field("NeuralDiffuser on NSD", description="Name of the experiment, for people.")
+    paper_values: Literal["comparable", "context"] = Field(
+        "comparable",
+        description=(
+            "How the paper's values stand beside ours: comparable (the experiment is the paper's, "
+            "differences are shown) or context (another world, never a difference)."
+        ),
+    )
+    headline: str = Field(
+        "guided", description="Variant that stands for the method in Tables 1 and 3."
+    )
+    baseline: str = Field("unguided", description="Variant without guidance, shown beside it.")
+    controls: tuple[str, ...] = Field(
+        ("wrong_image", "mean_feature"),
+        description="Variants guided by features that do not belong to the image.",
+    )
+    upper_bounds: tuple[str, str] = Field(
+        ("ground_truth_unguided", "ground_truth_guided"),
+        description="Variants with ground-truth embeddings, without and with guidance (Fig. 9).",
+    )
+    metrics: tuple[str, ...] = Field(
+        (), description="Metrics of the figures, in this order; empty means all that were measured."
+    )
+    example_images: int = Field(
+        6, ge=2, le=24, description="Test images in the figures that show reconstructions."
+    )
+    tile_pixels: int = Field(
+        192,
+        ge=32,
+        le=512,
+        description="Width of an image in figures and contact sheets, in pixels.",
+    )
+    gallery_images: int = Field(
+        100, ge=1, description="Test images, at most, on a contact sheet: the lowest ids."
+    )
+
+
+class Presentation(Section):
+    """What tables and figures read of a configuration, to name and order what they show."""
+
+    report: Report
+    subjects: tuple[str, ...]
+    variants: dict[str, Variant]
+    run: tuple[str, ...]
+    judges: tuple[Judge, ...]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the paper's values may stand beside ours with a difference."""
+        return self.report.paper_values == "comparable"
+
+    def ran(self, names: Iterable[str]) -> list[str]:
+        """Those of the variants ``names`` that were run, in their order."""
+        return [name for name in names if name in self.run]
+
+    def brain_variants(self) -> list[str]:
+        """Variants that were run and decode brains, in the order of the configuration."""
+        return [name for name in self.run if self.variants[name].source == "brain"]

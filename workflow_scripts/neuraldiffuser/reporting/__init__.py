@@ -1,0 +1,1 @@
+"""Tables, figures, contact sheets and the report: what a person reads of an experiment."""

@@ -1,0 +1,26 @@
+"""Which tables and figures exist, and which artefacts each of them reads.
+
+Imports nothing, so that the rules can ask for exactly these artefacts.
+"""
+
+FIGURES: dict[str, tuple[str, ...]] = {
+    "examples": ("images", "reconstructions", "stimuli"),
+    "differences": ("comparisons",),
+    "metrics": ("summary",),
+    "figure5": ("decoding",),
+    "figure8": ("images", "reconstructions", "stimuli"),
+    "figure9": ("images", "reconstructions", "stimuli"),
+    "figure10": ("images", "reconstructions", "stimuli"),
+    "brain_correlation": ("summary",),
+    "retrieval": ("retrieval",),
+    "noise_ceiling": ("voxels",),
+    "encoder_accuracy": ("encoders",),
+    "training_curves": ("curves",),
+}
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "table1": ("summary", "retrieval"),
+    "table2": ("summary",),
+    "table3": ("summary", "retrieval"),
+    "table4": ("summary",),
+}

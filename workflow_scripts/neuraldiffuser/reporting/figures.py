@@ -1,0 +1,522 @@
+"""The figures that show numbers: what each plots, how to read it, what it says.
+
+A figure is made in three steps: pick the rows it plots, draw them, put the result into words.
+The picked rows are saved beside the picture, so that every mark can be looked up.
+"""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as MatplotlibFigure
+
+from neuraldiffuser import storage
+from neuraldiffuser.config.report import Presentation
+from neuraldiffuser.evaluation.metrics import AREAS, brain_metric
+from neuraldiffuser.nsd import rois
+from neuraldiffuser.reporting import labels, pictures, plots, style, words
+from neuraldiffuser.reporting.result import Figure
+from neuraldiffuser.reporting.sources import Sources
+
+BINS = np.arange(0.0, 102.5, 2.5)  # noise ceiling, % of variance
+AREA_METRICS = {brain_metric(area): label for area, (label, _) in AREAS.items()}
+MEASURES = {
+    "pearson_dimensions": "Pearson r over images,\nmean over dimensions",
+    "pearson_samples": "Pearson r over dimensions,\nmean over images",
+    "r2": "R²",
+}
+REGION_LABELS = {name: name for name in rois.LABELS} | {
+    rois.HIGHER: "Higher Vis.",
+    rois.WHOLE: "Whole Vis.",
+}
+LAYER_MEAN = "guidance"  # the pseudo-target that averages the guidance layers
+
+
+def draw_differences(sources: Sources, experiment: Presentation) -> Figure:
+    """Paired differences between variants, with intervals: the paper's finding."""
+    data = pick_differences(sources.table("comparisons"), experiment)
+    colours = comparison_colours(data, experiment)
+    rows = max(data["label"].nunique(), 1) if len(data) else 1
+    figure, (ax,) = style.new_figure(height=1.3 + 0.42 * rows)
+    plots.plot_differences(data, ax=ax, colours=colours)
+    if len(data):
+        ax.set_xlabel("paired difference")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return Figure(
+        title="What guidance changes",
+        caption="Each point is the mean over test images of the difference between two variants on "
+        "the same image, after averaging over repeats and subjects; the line is the 95 % bootstrap "
+        "interval over images. An interval that does not touch the vertical line excludes zero. "
+        "For a metric marked ↓ lower is better. Guidance by features that do not belong to the "
+        "image is the control: it must not gain.",
+        alt=_tell_differences(data),
+        data=data,
+        image=style.encode_figure(figure),
+    )
+
+
+def pick_differences(comparisons: pd.DataFrame, experiment: Presentation) -> pd.DataFrame:
+    """Rows of the comparisons among the method, its baseline and its controls."""
+    report = experiment.report
+    shown = {report.headline, report.baseline, *report.controls}
+    columns = ["label", "comparison", "metric", "difference", "low", "high", "n"]
+    if comparisons.empty:
+        return pd.DataFrame(columns=[*columns, "variant_a", "variant_b"])
+    metrics = labels.choose_metrics(experiment)
+    chosen = comparisons[
+        comparisons["variant_a"].isin(shown)
+        & comparisons["variant_b"].isin(shown)
+        & comparisons["metric"].isin(metrics)
+    ]
+    order = {name: rank for rank, name in enumerate(metrics)}
+    chosen = chosen.sort_values("metric", key=lambda names: names.map(order), kind="stable")
+    named = chosen.assign(
+        label=[labels.heading(metrics[name]) for name in chosen["metric"]],
+        comparison=[
+            f"{labels.label_variant(a)} {words.MINUS} {labels.label_variant(b)}"
+            for a, b in zip(chosen["variant_a"], chosen["variant_b"], strict=True)
+        ],
+    )
+    return named[[*columns, "variant_a", "variant_b"]].reset_index(drop=True)
+
+
+def comparison_colours(data: pd.DataFrame, experiment: Presentation) -> dict[str, str]:
+    """A colour per comparison: the method against its baseline stands out."""
+    report = experiment.report
+    pairs = data.drop_duplicates("comparison")
+    spare = iter((style.ORANGE, style.OCHRE, style.RED, style.VIOLET))
+    beside = iter((style.GREEN, "#7fb89c", "#b5d6c5"))
+    colours = {}
+    for row in pairs.itertuples():
+        if (row.variant_a, row.variant_b) == (report.headline, report.baseline):
+            colours[row.comparison] = style.BLUE
+        elif row.variant_a == report.headline:
+            colours[row.comparison] = next(beside, style.MUTED)
+        else:
+            colours[row.comparison] = next(spare, style.MUTED)
+    return colours
+
+
+def _tell_differences(data: pd.DataFrame) -> str:
+    if data.empty:
+        return "No comparison between variants has been made."
+    first = data["comparison"].iloc[0]
+    part = data[data["comparison"] == first]
+    told = [
+        f"{row.label.rstrip(' ↑↓')} "
+        + words.write_estimate(row.difference, row.low, row.high, signed=True)
+        for row in part.itertuples()
+    ]
+    return f"{first}: " + "; ".join(told) + "."
+
+
+def draw_metrics(sources: Sources, experiment: Presentation) -> Figure:
+    """Every metric of every variant: means over subjects with intervals, subjects beside them."""
+    data = pick_summary(sources.table("summary"), experiment)
+    data = data[~data["metric"].isin(AREA_METRICS)] if len(data) else data
+    metrics = labels.choose_metrics(experiment)
+    names = list(dict.fromkeys(data["metric"])) if len(data) else []
+    variants = [name for name in experiment.run if len(data) and name in set(data["variant"])]
+    colours = style.variant_colours(variants)
+    columns = 3
+    lines = max(-(-len(names) // columns), 1)
+    figure, axes = style.new_figure(
+        lines, columns, width=9.2, height=lines * (0.75 + 0.26 * max(len(variants), 3))
+    )
+    markers = plots.subject_markers(experiment.subjects)
+    for number, ax in enumerate(axes):
+        if number >= len(names):
+            ax.set_axis_off()
+            continue
+        part = data[data["metric"] == names[number]]
+        plots.plot_variants(part, ax=ax, colours=colours, markers=markers)
+        ax.set_title(labels.heading(metrics[names[number]]))
+        if number % columns:
+            ax.set_yticklabels([])
+    if names:
+        _add_subject_legend(figure, axes[0], markers)
+    return Figure(
+        title="Every metric, every variant",
+        caption="A panel per metric, a row per variant. The coloured point is the mean over "
+        "repeats, subjects and test images with its 95 % bootstrap interval over images; grey "
+        "marks are single subjects. ↑: higher is better, ↓: lower is better. Variants called "
+        "ground truth start from the stimulus' own embeddings and bound what decoding could reach.",
+        alt=_tell_metrics(data, experiment),
+        data=data,
+        image=style.encode_figure(figure),
+    )
+
+
+def pick_summary(summary: pd.DataFrame, experiment: Presentation) -> pd.DataFrame:
+    """Rows of the summary for the metrics and variants that are shown, in their order."""
+    if summary.empty:
+        return summary
+    metrics = {name: rank for rank, name in enumerate(labels.choose_metrics(experiment))}
+    variants = {name: rank for rank, name in enumerate(experiment.run)}
+    chosen = summary[summary["metric"].isin(metrics) & summary["variant"].isin(variants)]
+    ranks = chosen.assign(
+        metric_rank=chosen["metric"].map(metrics), variant_rank=chosen["variant"].map(variants)
+    ).sort_values(["metric_rank", "variant_rank"], kind="stable")
+    return ranks.drop(columns=["metric_rank", "variant_rank"]).assign(
+        label=[labels.label_variant(name) for name in ranks["variant"]]
+    )
+
+
+def _tell_metrics(data: pd.DataFrame, experiment: Presentation) -> str:
+    if data.empty:
+        return "No metric has been summarised."
+    told, metrics = [], labels.choose_metrics(experiment)
+    for name in (experiment.report.headline, experiment.report.baseline):
+        part = data[(data["variant"] == name) & (data["subject"] == "all")]
+        values = [
+            f"{metrics[row.metric].label} {words.write_number(row.mean, unit=row.unit)}"
+            for row in part.itertuples()
+        ]
+        if values:
+            told.append(f"{labels.label_variant(name)}: {', '.join(values)}")
+    return ". ".join(told) + "."
+
+
+def _add_subject_legend(figure: MatplotlibFigure, ax: Axes, markers: dict[str, str]) -> None:
+    for subject, marker in markers.items():
+        ax.plot([], [], marker, color=style.MUTED, markersize=4, linewidth=0, label=subject)
+    figure.legend(
+        *ax.get_legend_handles_labels(), loc="outside lower center", ncols=len(markers), fontsize=8
+    )
+
+
+def draw_decoding(sources: Sources, experiment: Presentation) -> Figure:
+    """Fig. 5: decoding performance of every embedding and subject."""
+    data = pick_decoding(sources.table("decoding"))
+    measures = list(dict.fromkeys(data["measure"])) if len(data) else ["r2"]
+    colours = subject_colours(experiment.subjects)
+    figure, axes = style.new_figure(len(measures), 1, width=8.4, height=2.7 * len(measures) + 0.3)
+    for measure, ax in zip(measures, axes, strict=True):
+        part = data[data["measure"] == measure] if len(data) else data
+        plots.plot_decoding(part, ax=ax, colours=colours)
+        ax.set_ylabel(MEASURES[measure])
+    if len(data):
+        handles, names = axes[0].get_legend_handles_labels()
+        axes[0].legend(
+            [*handles[1:], handles[0]],
+            [*names[1:], names[0]],
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=len(names),
+        )
+    return Figure(
+        title="Decoding performance of the embeddings (Fig. 5)",
+        caption="Bars: mean over test images for each embedding and subject; the thin line is one "
+        "standard deviation. z is the autoencoder's latent, c the text embedding, g the guidance "
+        "features by CLIP layer. The ochre mark is what a predictor scores that always answers "
+        "with the mean training feature: only what rises above it was decoded from the brain.",
+        alt=_tell_decoding(data),
+        data=data,
+        image=style.encode_figure(figure),
+    )
+
+
+def pick_decoding(decoding: pd.DataFrame) -> pd.DataFrame:
+    """The decoder's values with the mean-feature predictor's beside them."""
+    if decoding.empty:
+        return decoding
+    keys = ["target", "measure", "subject"]
+    floor = decoding[decoding["predictor"] == "mean_feature"].set_index(keys)["value"]
+    shown = decoding[(decoding["predictor"] == "decoder") & (decoding["target"] != LAYER_MEAN)]
+    chosen = shown.sort_values("target", key=lambda t: t.map(target_rank), kind="stable").drop(
+        columns="predictor"
+    )
+    places = pd.MultiIndex.from_frame(chosen[keys])
+    return chosen.assign(
+        label=[labels.label_target(target) for target in chosen["target"]],
+        mean_feature=floor.reindex(places).to_numpy(),
+    ).reset_index(drop=True)
+
+
+def subject_colours(subjects: Iterable[str]) -> dict[str, str]:
+    """A colour per subject."""
+    shades = style.SUBJECT_COLOURS
+    return {name: shades[i % len(shades)] for i, name in enumerate(subjects)}
+
+
+def _tell_decoding(data: pd.DataFrame) -> str:
+    if data.empty:
+        return "No decoder has been evaluated."
+    measure = data["measure"].iloc[0]
+    part = data[data["measure"] == measure]
+    told = [
+        f"{label} {words.write_number(rows['value'].mean())} "
+        f"(mean feature {words.write_number(rows['mean_feature'].mean())})"
+        for label, rows in part.groupby("label", sort=False)
+    ]
+    name = MEASURES[measure].replace("\n", " ")
+    return f"{name}, averaged over subjects: {', '.join(told)}."
+
+
+def draw_retrieval(sources: Sources, experiment: Presentation) -> Figure:
+    """Image and brain retrieval by each embedding and by the vote of the guidance layers."""
+    data = pick_retrieval(sources.table("retrieval"))
+    markers = plots.subject_markers(experiment.subjects)
+    rows = data["method"].nunique() if len(data) else 3
+    figure, axes = style.new_figure(1, 2, width=8.4, height=0.9 + 0.3 * rows)
+    for direction, ax in zip(("image", "brain"), axes, strict=True):
+        part = data[data["direction"] == direction] if len(data) else data
+        plots.plot_retrieval(part, ax=ax, markers=markers)
+        ax.set_title(f"{direction.capitalize()} retrieval")
+        if len(part):
+            ax.set_xlabel("top-1 accuracy (%)")
+    if len(data):
+        axes[1].set_yticklabels([])
+        handles = axes[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=len(markers) + 1)
+    return Figure(
+        title="Retrieval",
+        caption="Image retrieval: given a brain, find its image among random test images; brain "
+        "retrieval: given an image, find its brain. A row per embedding, and one for the vote of "
+        "all guidance layers; marks are subjects with 95 % intervals; the dashed line is chance.",
+        alt=_tell_retrieval(data),
+        data=data,
+        image=style.encode_figure(figure),
+    )
+
+
+def pick_retrieval(retrieval: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies in percent, the vote first, with readable names."""
+    if retrieval.empty:
+        return retrieval
+    shares = ["accuracy", "low", "high", "chance"]
+    named = [_label_method(method) for method in retrieval["method"]]
+    return retrieval.assign(
+        method=named, **{name: retrieval[name] * 100 for name in shares}
+    ).sort_values("method", key=lambda names: ~names.str.startswith("vote"), kind="stable")
+
+
+def _label_method(method: str) -> str:
+    if method.startswith(("clip_", "vae_")):
+        return labels.label_target(method)
+    return {"vote": "vote of all g layers"}.get(method, method.replace("_", " "))
+
+
+def _tell_retrieval(data: pd.DataFrame) -> str:
+    if data.empty:
+        return "No retrieval has been evaluated."
+    best = data["method"].iloc[0]
+    told = [
+        f"{direction} retrieval "
+        f"{words.write_number(rows['accuracy'].mean() / 100, unit='share identified')}"
+        for direction, rows in data[data["method"] == best].groupby("direction", sort=False)
+    ]
+    chance = words.write_number(data["chance"].iloc[0] / 100, unit="share identified")
+    return f"{best}, averaged over subjects: {', '.join(told)}; chance {chance}."
+
+
+def draw_brain_correlation(sources: Sources, experiment: Presentation) -> Figure:
+    """Brain correlation of every variant by region."""
+    data = pick_brain_correlation(sources.table("summary"), experiment)
+    shown = [labels.label_variant(name) for name in experiment.run]
+    series = [name for name in shown if len(data) and name in set(data["series"])]
+    looks = style.variant_colours(experiment.run)
+    colours = {
+        labels.label_variant(name): looks[name]
+        for name in experiment.run
+        if labels.label_variant(name) in series
+    }
+    figure, (ax,) = style.new_figure(width=8.4, height=3.3)
+    plots.plot_regions(data, ax=ax, colours=colours, markers={"all": "o", "stimulus": "o"})
+    if len(data):
+        ax.set_ylabel("correlation with measured responses")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(series), 4))
+    return Figure(
+        title="Brain correlation",
+        caption="An encoding model predicts the responses to a reconstruction; the value is their "
+        "correlation with the measured responses (mean of a test image's trials), region by "
+        "region, averaged over subjects, with 95 % bootstrap intervals over images. The metric "
+        "knows nothing of the networks that guide.",
+        alt=_tell_regions(data, experiment),
+        data=data,
+        image=style.encode_figure(figure),
+    )
+
+
+def pick_brain_correlation(summary: pd.DataFrame, experiment: Presentation) -> pd.DataFrame:
+    """Brain correlations over all subjects: region, series (variant), value, low, high."""
+    columns = ["region", "series", "subject", "value", "low", "high", "n"]
+    if summary.empty:
+        return pd.DataFrame(columns=columns)
+    rows = pick_summary(summary, experiment)
+    rows = rows[rows["metric"].isin(AREA_METRICS) & (rows["subject"] == "all")]
+    named = rows.assign(
+        region=rows["metric"].map(AREA_METRICS), series=rows["label"], value=rows["mean"]
+    )
+    return named[columns].reset_index(drop=True)
+
+
+def _tell_regions(data: pd.DataFrame, experiment: Presentation) -> str:
+    if data.empty:
+        return "No brain correlation has been measured."
+    wanted = labels.label_variant(experiment.report.headline)
+    part = data[data["series"] == wanted]
+    told = [f"{row.region} {words.write_number(row.value)}" for row in part.itertuples()]
+    return f"{wanted}: " + ", ".join(told) + "."
+
+
+def draw_noise_ceiling(sources: Sources, experiment: Presentation) -> Figure:  # noqa: ARG001
+    """Distribution of noise ceilings over the voxels of each subject."""
+    data = count_noise_ceilings(sources)
+    shown = [name for name in _voxel_subjects(sources)]
+    figure, (ax,) = style.new_figure(height=2.9)
+    plots.plot_histogram(data, ax=ax, colours=subject_colours(shown))
+    if len(data):
+        ax.set_xlabel("noise ceiling of the mean of three trials (% of variance)")
+        ax.set_ylabel("voxels")
+        ax.legend()
+    means = data.drop_duplicates("subject") if len(data) else data
+    told = [f"{row.subject} {words.write_number(row.mean)} %" for row in means.itertuples()]
+    return Figure(
+        title="Noise ceilings of the voxels",
+        caption="How much of a voxel's variance over images any model could explain, given its "
+        "trial-to-trial noise; a curve per subject, the mean dashed. For NSD itself reports give "
+        "means of about 24 % (volume) and 36 % (visual cortex) of variance.",
+        alt="Mean noise ceiling: " + ", ".join(told) + "." if told else "No voxels are prepared.",
+        data=data,
+        image=style.encode_figure(figure),
+    )
+
+
+def _voxel_subjects(sources: Sources) -> list[str]:
+    return [who["subject"] for who, _ in sources.files("voxels")]
+
+
+def count_noise_ceilings(sources: Sources) -> pd.DataFrame:
+    """Voxels per bin of the noise ceiling: subject, low, high, voxels, mean (of the subject)."""
+    parts = []
+    for who, path in sources.files("voxels"):
+        ceiling = storage.read_array(path, "voxel/noise_ceiling")
+        counts, edges = np.histogram(ceiling, BINS)
+        parts.append(
+            pd.DataFrame({"low": edges[:-1], "high": edges[1:], "voxels": counts}).assign(
+                subject=who["subject"], mean=float(ceiling.mean(dtype=np.float64))
+            )
+        )
+    columns = ["subject", "low", "high", "voxels", "mean"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def draw_encoder_accuracy(sources: Sources, experiment: Presentation) -> Figure:
+    """Held-out accuracy of the encoding models by region, beside the noise ceiling."""
+    data = average_encoder_accuracy(sources)
+    figure, (ax,) = style.new_figure(width=7.2, height=3.0)
+    colours = {"encoder": style.BLUE, "noise ceiling": style.GREY}
+    markers = plots.subject_markers(experiment.subjects)
+    plots.plot_regions(data, ax=ax, colours=colours, markers=markers)
+    if len(data):
+        ax.set_ylabel("mean over voxels")
+        ax.set_ylim(bottom=0)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return Figure(
+        title="Accuracy of the encoding models",
+        caption="Correlation between predicted and measured responses to held-out images, averaged "
+        "over the voxels of a region; grey is the highest correlation that the voxels' noise "
+        "allows. A mark per subject. Brain correlation is only as good as these models.",
+        alt=_tell_encoder(data),
+        data=data,
+        image=style.encode_figure(figure),
+    )
+
+
+def average_encoder_accuracy(sources: Sources) -> pd.DataFrame:
+    """Means over a region's voxels: region, series, subject, value (low and high are empty)."""
+    rows = []
+    for who, path in sources.files("encoders"):
+        regions = rois.regions(storage.read_array(path, "roi"))
+        correlation = storage.read_array(path, "correlation")
+        attainable = np.sqrt(storage.read_array(path, "noise_ceiling") / 100)
+        for region, label in REGION_LABELS.items():
+            chosen = regions[region]
+            for series, values in (("encoder", correlation), ("noise ceiling", attainable)):
+                if chosen.any():
+                    mean = float(values[chosen].mean(dtype=np.float64))
+                    rows.append((label, series, who["subject"], mean))
+    data = pd.DataFrame(rows, columns=["region", "series", "subject", "value"])
+    return data.assign(low=np.nan, high=np.nan)
+
+
+def _tell_encoder(data: pd.DataFrame) -> str:
+    if data.empty:
+        return "No encoding model has been trained."
+    means = data.groupby(["region", "series"], sort=False)["value"].mean().unstack()
+    told = [
+        f"{region} {words.write_number(row['encoder'])} of "
+        f"{words.write_number(row['noise ceiling'])}"
+        for region, row in means.iterrows()
+    ]
+    return "Encoder correlation of the attainable one, averaged over subjects: " + (
+        ", ".join(told) + "."
+    )
+
+
+def draw_training_curves(sources: Sources, experiment: Presentation) -> Figure:  # noqa: ARG001
+    """Training losses of every decoder."""
+    data = sources.table("curves")
+    targets = sorted(set(data["target"]), key=target_rank) if len(data) else ["none"]
+    columns = 4
+    lines = -(-len(targets) // columns)
+    figure, axes = style.new_figure(lines, columns, width=9.2, height=1.9 * lines + 0.4)
+    for number, ax in enumerate(axes):
+        if number >= len(targets):
+            ax.set_axis_off()
+            continue
+        part = data[data["target"] == targets[number]] if len(data) else data
+        plots.plot_curves(part, ax=ax)
+        if len(data):
+            ax.set_title(labels.label_target(targets[number]))
+            ax.set_xlabel("step" if number >= len(targets) - columns else "")
+    if len(data):
+        for look in plots.STAGE_LOOKS.values():
+            axes[0].plot([], [], **look)
+        handles = axes[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=2)
+    return Figure(
+        title="Training of the decoders",
+        caption="Training loss over steps for each embedding: pretraining on the other subjects "
+        "(grey), finetuning on the subject itself (blue), a line per subject. The contrastive loss "
+        "changes a third of the way, so a step there is expected.",
+        alt=_tell_curves(data),
+        data=data,
+        image=style.encode_figure(figure),
+    )
+
+
+def target_rank(target: str) -> int:
+    """The paper's order of embeddings: z, c, then g by layer."""
+    return {"vae_latent": -2, "clip_text": -1}.get(target) or int(target.rsplit("_", 1)[-1])
+
+
+def _tell_curves(data: pd.DataFrame) -> str:
+    if data.empty:
+        return "No decoder has been trained."
+    ends = data.sort_values("step").groupby(["target", "stage"])["loss"].agg(["first", "last"])
+    part = ends.xs("finetuned", level="stage") if "finetuned" in ends.index.levels[1] else ends
+    told = [
+        f"{labels.label_target(target)} {words.write_number(row['first'])} to "
+        f"{words.write_number(row['last'])}"
+        for target, row in sorted(part.iterrows(), key=lambda item: target_rank(item[0]))
+    ]
+    return "Loss at the start and the end of finetuning: " + ", ".join(told) + "."
+
+
+FIGURES: dict[str, Callable[[Sources, Presentation], Figure]] = {
+    "examples": pictures.show_examples,
+    "differences": draw_differences,
+    "metrics": draw_metrics,
+    "figure5": draw_decoding,
+    "figure8": pictures.show_hyperparameters,
+    "figure9": pictures.show_repeats,
+    "figure10": pictures.show_subjects,
+    "brain_correlation": draw_brain_correlation,
+    "retrieval": draw_retrieval,
+    "noise_ceiling": draw_noise_ceiling,
+    "encoder_accuracy": draw_encoder_accuracy,
+    "training_curves": draw_training_curves,
+}

@@ -1,0 +1,114 @@
+"""Contact sheets: every test image beside its reconstructions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from neuraldiffuser import storage
+from neuraldiffuser.nsd.stimuli import read_images
+from neuraldiffuser.reporting import labels, sheets
+from neuraldiffuser.reporting.pictures import read_repeats
+from neuraldiffuser.reporting.sources import Sources
+
+COLUMNS_OF_BLOCKS = 2
+THUMBNAIL = 96  # pixels
+
+
+def draw_variant_sheet(
+    *,
+    path_to_stimuli: Path,
+    paths_to_reconstructions: Sequence[Path],
+    images: int,
+    width: int,
+) -> Image.Image:
+    """One variant and subject: the stimulus and every repeat, a row per test image.
+
+    Args:
+        path_to_stimuli: nsd_stimuli.hdf5.
+        paths_to_reconstructions: the variant's shards.
+        images: how many test images at most, lowest ids first.
+        width: width of a picture in pixels.
+    """
+    sources = Sources({"reconstructions": paths_to_reconstructions})
+    ids = _first_ids(sources, images)
+    [(who, _), *_] = sources.files("reconstructions")
+    repeats = read_repeats(sources, ids=ids, **who)
+    stimuli = read_images(path_to_stimuli, ids)
+    blocks = [
+        _draw_rows(
+            [[stimuli[n], *repeats[int(ids[n])]] for n in rows],
+            headings=["stimulus", *_numbers(repeats)],
+            names=[str(ids[n]) for n in rows],
+            width=width,
+        )
+        for rows in np.array_split(np.arange(len(ids)), COLUMNS_OF_BLOCKS)
+        if len(rows)
+    ]
+    return sheets.lay_out(blocks, columns=COLUMNS_OF_BLOCKS)
+
+
+def draw_comparison_sheet(
+    *,
+    path_to_stimuli: Path,
+    paths_to_reconstructions: Sequence[Path],
+    variants: Sequence[str],
+    images: int,
+) -> Image.Image:
+    """One subject: the stimulus and every repeat of several variants side by side.
+
+    Args:
+        path_to_stimuli: nsd_stimuli.hdf5.
+        paths_to_reconstructions: the shards of all the variants.
+        variants: their order from left to right.
+        images: how many test images at most, lowest ids first.
+    """
+    sources = Sources({"reconstructions": paths_to_reconstructions})
+    ids = _first_ids(sources, images)
+    subject = sources.files("reconstructions")[0][0]["subject"]
+    made = {v: read_repeats(sources, variant=v, subject=subject, ids=ids) for v in variants}
+    count = len(_numbers(made[variants[0]]))
+    stimuli = read_images(path_to_stimuli, ids)
+    return _draw_rows(
+        [
+            [stimulus, *(picture for v in variants for picture in made[v][int(i)])]
+            for i, stimulus in zip(ids, stimuli, strict=True)
+        ],
+        headings=["stimulus", *(_headings(variants, count))],
+        names=[str(i) for i in ids],
+        width=min(THUMBNAIL, stimuli.shape[1]),
+        group_starts=[1 + count * number for number in range(len(variants))],
+    )
+
+
+def _draw_rows(
+    tiles: Sequence[Sequence[np.ndarray]],
+    *,
+    headings: Sequence[str],
+    names: Sequence[str],
+    width: int,
+    group_starts: Sequence[int] = (1,),
+) -> Image.Image:
+    return sheets.draw_grid(
+        tiles, columns=headings, rows=names, width=width, group_starts=group_starts
+    )
+
+
+def _first_ids(sources: Sources, count: int) -> np.ndarray:
+    ids = [storage.read_array(path, "id") for _, path in sources.files("reconstructions")]
+    return np.unique(np.concatenate(ids))[:count]
+
+
+def _numbers(repeats: dict[int, np.ndarray]) -> list[str]:
+    return [str(number + 1) for number in range(len(next(iter(repeats.values()))))]
+
+
+def _headings(variants: Sequence[str], count: int) -> list[str]:
+    """The variant's name above the middle one of its repeats."""
+    middle = count // 2
+    return [
+        labels.label_variant(variant) if number == middle else ""
+        for variant in variants
+        for number in range(count)
+    ]

@@ -1,0 +1,112 @@
+"""What things are called in tables and figures."""
+
+from collections.abc import Iterable, Mapping
+
+from neuraldiffuser.config.evaluation import Judge
+from neuraldiffuser.config.reconstruction import Variant
+from neuraldiffuser.config.report import Presentation
+from neuraldiffuser.evaluation.metrics import AREAS, Metric, brain_metric, metrics_of
+
+LOW, HIGH, REPEATS, BRAIN, RETRIEVAL, QUALITY = (
+    "Low level",
+    "High level",
+    "Repeats",
+    "Brain correlation",
+    "Retrieval",
+    "Image quality",
+)
+GROUPS = (LOW, HIGH, REPEATS, BRAIN, RETRIEVAL, QUALITY)
+GROUP_OF_KIND = {"pixels": LOW, "repeats": REPEATS, "brain": BRAIN, "set": QUALITY}
+GROUP_OF_LEVEL = {"early": LOW, "middle": LOW, "late": HIGH}
+ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+def metrics_in_order(judges: Iterable[Judge]) -> dict[str, Metric]:
+    """The metrics of the tables by name, group by group; brain correlation as configured only."""
+    known = metrics_of(judges)
+    area_names = {brain_metric(area) for area in AREAS}
+    chosen = [m for m in known.values() if m.kind != "brain" or m.name in area_names]
+    ordered = sorted(chosen, key=lambda metric: GROUPS.index(group_of(metric)))
+    return {metric.name: metric for metric in ordered}
+
+
+def choose_metrics(experiment: Presentation) -> dict[str, Metric]:
+    """The metrics that an experiment shows, by name and in order."""
+    known = metrics_in_order(experiment.judges)
+    chosen = experiment.report.metrics or tuple(known)
+    return {name: known[name] for name in chosen}
+
+
+def group_of(metric: Metric) -> str:
+    """The group of the paper's tables under which a metric stands."""
+    return GROUP_OF_KIND.get(metric.kind) or GROUP_OF_LEVEL[metric.level]
+
+
+def heading(metric: Metric) -> str:
+    """A metric's label with an arrow towards better."""
+    return f"{metric.label} {ARROWS[metric.direction]}"
+
+
+def label_subject(subject: str) -> str:
+    """The name of a subject, of the stimulus' own embeddings, or of all subjects."""
+    return {"all": "all subjects", "stimulus": "ground truth"}.get(subject, subject)
+
+
+def label_target(target: str) -> str:
+    """The paper's letter for an embedding: z, c, or g with its layer."""
+    fixed = {"vae_latent": "z (VAE)", "clip_text": "c (text)"}
+    return fixed.get(target) or f"g{int(target.rsplit('_', 1)[-1])} (image)"
+
+
+def label_variant(name: str) -> str:
+    """A variant's name as words."""
+    return name.replace("ground_truth_", "ground truth, ").replace("_", " ")
+
+
+def guidance_scale(name: str, variants: Mapping[str, Variant]) -> float | None:
+    """The guidance scale kappa that the configuration fixes; 0 without guidance, None if auto."""
+    variant = variants[name]
+    if variant.guidance == "none":
+        return 0.0
+    lender = variants.get(variant.scale, variant)
+    if lender.scale == "auto":
+        return None
+    return lender.scale * variant.scale_factor
+
+
+def order_by_guidance(names: Iterable[str], variants: Mapping[str, Variant]) -> list[str]:
+    """Variants without guidance first, then by scale and strength; controls come last."""
+    return sorted(names, key=lambda name: _rank(name, variants))
+
+
+def _rank(name: str, variants: Mapping[str, Variant]) -> tuple[bool, float, float]:
+    variant = variants[name]
+    scale = guidance_scale(name, variants)
+    relative = variant.scale_factor if scale is None else scale
+    return variant.features != "own", relative, variant.strength if relative else 0.0
+
+
+def describe_guidance(name: str, variants: Mapping[str, Variant]) -> str:
+    """Guidance scale and strength on two lines; a calibrated scale is given relative to it."""
+    variant = variants[name]
+    scale = guidance_scale(name, variants)
+    if scale == 0:
+        return "no guidance\nκ 0"
+    shown = f"κ × {variant.scale_factor:g}" if scale is None else f"κ {scale:g}"
+    return f"{shown}\nη {variant.strength:g}"
+
+
+def describe_variant(name: str, variants: Mapping[str, Variant]) -> str:
+    """What a variant does, in one phrase."""
+    variant = variants[name]
+    source = {"brain": "decoded embeddings", "stimulus": "ground-truth embeddings"}[variant.source]
+    if variant.guidance == "none":
+        return f"{source}, no guidance"
+    features = {
+        "own": "the image's own features",
+        "another_image": "another image's features",
+        "mean": "the mean feature",
+    }[variant.features]
+    scale = guidance_scale(name, variants)
+    strength = "calibrated on held-out images" if scale is None else f"{scale:g}"
+    return f"{source}, guided by {features}; κ {strength}, η {variant.strength:g}"

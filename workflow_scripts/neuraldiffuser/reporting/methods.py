@@ -1,0 +1,185 @@
+"""How the experiment was made, in words generated from the configuration that was used."""
+
+from neuraldiffuser.config.decoder import DecoderSettings
+from neuraldiffuser.config.description import Description
+from neuraldiffuser.config.encoding import EncodingSettings
+from neuraldiffuser.config.evaluation import Evaluation
+from neuraldiffuser.config.targets import TargetSettings
+from neuraldiffuser.reporting import labels, words
+
+NORMALISATIONS = {
+    "global_training": "with the mean and deviation of all its training trials",
+    "session_training": "session by session, with the mean and deviation of the session's training "
+    "trials",
+    "session_all": "session by session, with the mean and deviation of all the session's trials, "
+    "test images included",
+    "averaged_training": "with the mean and deviation of training images averaged over repeats",
+}
+INVALID_VOXELS = {
+    "zero": "Voxels that are constant over a session count as 0 there.",
+    "drop": "Voxels that are constant over any session are left out.",
+}
+TEST_AVERAGES = {
+    "voxels": "the voxels of a test image's repeats are averaged before decoding",
+    "outputs": "each repeat of a test image is decoded and the outputs are averaged",
+}
+AUTOENCODERS = {
+    "stable_diffusion": "the autoencoder of Stable Diffusion",
+    "image_variations": "the autoencoder of Stable Diffusion Image Variations",
+}
+POSTERIORS = {"mode": "mean of the latent distribution", "sample": "draw from the latent"}
+CAPTIONS = {"mean": "averaged over an image's captions", "first": "of an image's first caption"}
+NODES = {
+    "block_output": "outputs of residual blocks",
+    "mlp_projection": "last projections of the MLP branches, in the block of half that number",
+}
+CHANNELS = {"clip": "CLIP's own channel statistics", "imagenet": "ImageNet's channel statistics"}
+BACKBONES = {
+    "released_mixer": "the released MLP-Mixer, which is affine in the voxels",
+    "residual_mlp": "a residual MLP",
+}
+ALIGNMENTS = {
+    "test_predictions": "aligned with the training targets by statistics of the test predictions",
+    "validation_predictions": "aligned with the training targets by statistics of predictions for "
+    "held-out training images",
+    "none": "not aligned",
+}
+LOSSES = {
+    "sum_squares": "the sum of squared differences over all layers (Eq. 14)",
+    "weighted_mean": "mean squared differences, weighted by layer as in the released code",
+}
+GUIDED_STEPS = {"first": "first", "last": "last"}
+TWEEDIE = {"exact": "exactly", "released": "with the released code's coefficient"}
+NOISE_LEVELS = {
+    "aligned": "the noise of the first step that is run",
+    "released": "the noise level of the released code, above that of the first step",
+}
+IDENTIFICATIONS = {
+    "mindeye": "for every single reconstruction against the other stimuli (MindEye)",
+    "takagi": "for every stimulus against the other reconstructions, correlations averaged over "
+    "repeats (Takagi et al.)",
+}
+SSIMS = {"2d": "two-dimensional windows", "columns": "columns as channels (old scikit-image)"}
+BRAIN_CORRELATIONS = {
+    "voxels_per_image": "over the voxels of a region for each image",
+    "images_per_voxel": "over images for each voxel",
+}
+VOTES = {
+    "majority": "majority of the layers' first choices, ties broken by summed similarity",
+    "sum": "largest summed similarity",
+}
+ENCODERS = {
+    "train": "trained on the subject's own training trials with early stopping",
+    "released": "converted from the released multi-subject weights",
+}
+
+
+def write_methods(description: Description) -> list[tuple[str, str]]:
+    """(heading, paragraph) for each stage, in the order in which data flows."""
+    return [
+        ("Brains", _tell_brains(description)),
+        ("Embeddings", _tell_targets(description.targets)),
+        ("Decoders", _tell_decoders(description)),
+        ("Reconstruction", _tell_reconstruction(description)),
+        ("Encoding models", _tell_encoding(description.encoding)),
+        ("Evaluation", _tell_evaluation(description.evaluation)),
+    ]
+
+
+def _tell_brains(description: Description) -> str:
+    voxels = description.voxels
+    return (
+        f"Responses ({description.betas}, voxels of nsdgeneral) of "
+        f"{words.join_words(list(description.subjects))} are decoded; the decoders are pretrained "
+        f"on the others among {words.join_words(list(description.pretraining_subjects))}. Each "
+        f"voxel is normalised {NORMALISATIONS[voxels.normalisation]}. "
+        f"{INVALID_VOXELS[voxels.invalid_voxels]} Single trials train the decoders; "
+        f"{TEST_AVERAGES[voxels.test_average]}. All random numbers derive from seed "
+        f"{description.seed}."
+    )
+
+
+def _tell_targets(targets: TargetSettings) -> str:
+    latent, image = targets.vae_latent, targets.clip_image
+    shrunk = "" if latent.source_size is None else f" shrunk to {latent.source_size} pixels and"
+    filtered = "with" if image.antialias else "without"
+    return (
+        f"z: {POSTERIORS[latent.posterior]} of {AUTOENCODERS[latent.autoencoder]}, from images"
+        f"{shrunk} resized to {latent.image_size} pixels. c: states of the text encoder, "
+        f"{CAPTIONS[targets.clip_text.captions]}. g: {NODES[image.node]}, layers "
+        f"{words.join_words([str(layer) for layer in image.layers])} of the CLIP image tower, with "
+        f"{CHANNELS[image.normalisation]}, resized {filtered} antialiasing."
+    )
+
+
+def _tell_decoders(description: Description) -> str:
+    decoder = description.decoder
+    network, objective, prediction = decoder.network, decoder.objective, decoder.prediction
+    aligned = words.join_words([labels.label_target(name) for name in prediction.aligned_targets])
+    return (
+        f"One decoder per embedding: a linear layer per subject into {network.hidden_size} "
+        f"dimensions, {BACKBONES[decoder.backbone]} of {network.blocks} blocks, a projector for "
+        f"the contrastive losses and a diffusion prior of {decoder.prior.depth} layers and "
+        f"{decoder.prior.timesteps} noise levels (the latent has a convolutional upsampler "
+        f"instead). The first {objective.mixco_fraction:.0%} of the epochs use BiMixCo, the others "
+        f"soft CLIP; the prior's loss weighs {objective.prior_weight:g}. {_tell_budget(decoder)} "
+        f"{words.write_count(decoder.validation_images, 'training image')} of each subject are "
+        f"held out of its finetuning. {aligned} is {ALIGNMENTS[prediction.alignment]}."
+    )
+
+
+def _tell_budget(decoder: DecoderSettings) -> str:
+    stages = (("Pretraining", decoder.pretraining), ("finetuning", decoder.finetuning))
+    told = [
+        f"{name}: {words.write_count(budget.epochs, 'epoch')} of "
+        f"{words.group_thousands(budget.samples_per_epoch)} trials in batches of "
+        f"{budget.batch_size}"
+        for name, budget in stages
+    ]
+    return "; ".join(told) + "."
+
+
+def _tell_reconstruction(description: Description) -> str:
+    sampler, layers = description.reconstruction, description.targets.clip_image.layers
+    run = int(sampler.steps * sampler.strength)
+    return (
+        "Image-to-image sampling from the decoded latent with "
+        f"{NOISE_LEVELS[sampler.noise_timestep]}: the last {run} of {sampler.steps} DDIM steps, "
+        f"classifier-free guidance {sampler.classifier_free_scale:g}, self-attention guidance "
+        f"{sampler.self_attention_scale:g}. Primary visual feature guidance acts on the "
+        f"{GUIDED_STEPS[sampler.guided_steps]} η of these steps; its loss is "
+        f"{LOSSES[sampler.guidance_loss]} between {len(layers)} decoded CLIP layers and those of "
+        f"the image behind the clean estimate, which is computed {TWEEDIE[sampler.tweedie]}. "
+        f"{words.write_count(sampler.repeats, 'repeat')} per image, from the same noise in every "
+        f"variant. Variants: {_tell_variants(description)}."
+    )
+
+
+def _tell_variants(description: Description) -> str:
+    variants = dict(description.reconstruction.variants)
+    return "; ".join(
+        f"{labels.label_variant(name)} ({labels.describe_variant(name, variants)})"
+        for name in description.reconstruction.run
+    )
+
+
+def _tell_encoding(encoding: EncodingSettings) -> str:
+    return (
+        f"A GNet-style encoding model per subject, {ENCODERS[encoding.source]}, predicts the "
+        "response of every voxel to an image. It takes no part in decoding or guidance."
+    )
+
+
+def _tell_evaluation(evaluation: Evaluation) -> str:
+    networks = sorted({network.architecture for network in evaluation.networks.values()})
+    bootstrap, retrieval = evaluation.bootstrap, evaluation.retrieval
+    return (
+        f"PixCorr, SSIM ({SSIMS[evaluation.ssim]}) and consistency (pixel correlation between "
+        f"repeats) at {evaluation.image_size} pixels. Two-way identification "
+        f"{IDENTIFICATIONS[evaluation.identification]}, on layers of {words.join_words(networks)}. "
+        f"Brain correlation {BRAIN_CORRELATIONS[evaluation.brain_correlation]}. Retrieval among "
+        f"{retrieval.candidates} candidates in {retrieval.draws} draws; the guidance layers vote: "
+        f"{VOTES[retrieval.vote]}. Intervals: {bootstrap.level:.0%} bootstrap over images with "
+        f"{words.group_thousands(bootstrap.draws)} draws, after averaging over repeats and "
+        "subjects."
+    )

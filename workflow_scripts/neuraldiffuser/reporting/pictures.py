@@ -1,0 +1,305 @@
+"""The figures that show reconstructions, beside the stimuli they stand for.
+
+Which test images are shown is a rule, not a choice: images at evenly spaced ranks of the PixCorr of
+the headline variant (averaged over subjects and repeats), the best and the worst among them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from neuraldiffuser import storage
+from neuraldiffuser.config.report import Presentation
+from neuraldiffuser.errors import DataError
+from neuraldiffuser.nsd.stimuli import read_images
+from neuraldiffuser.reporting import labels, sheets, words
+from neuraldiffuser.reporting.result import Figure
+from neuraldiffuser.reporting.sources import Sources
+
+RULE = (
+    "The images stand at evenly spaced ranks of the {variant} variant's PixCorr, from the best "
+    "test image to the worst; none was chosen by eye."
+)
+FIRST_REPEAT = 0
+NARROW = 3  # with so few columns, rows stand in two blocks beside each other
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a figure: whose reconstruction by which variant, and which repeat."""
+
+    heading: str
+    variant: str
+    subject: str
+    repeat: int = FIRST_REPEAT
+
+
+def choose_images(sources: Sources, experiment: Presentation, count: int) -> pd.Series:
+    """PixCorr of the headline variant by id, for ``count`` evenly spaced ranks, best first."""
+    values = read_pixcorr(sources)
+    if values.empty:
+        return pd.Series(dtype=float)
+    headline = values[values["variant"] == experiment.report.headline]
+    chosen = headline if len(headline) else values
+    means = chosen.groupby("id")["value"].mean().sort_values(ascending=False, kind="stable")
+    ranks = np.linspace(0, len(means) - 1, min(count, len(means))).round().astype(int)
+    return means.iloc[ranks]
+
+
+def read_pixcorr(sources: Sources) -> pd.DataFrame:
+    """PixCorr of single reconstructions: variant, subject, id, repeat, value."""
+    images = sources.table("images")
+    if images.empty:
+        return images
+    return images[images["metric"] == "pixcorr"].drop(columns="metric")
+
+
+def read_repeats(
+    sources: Sources, *, variant: str, subject: str, ids: Sequence[int]
+) -> dict[int, np.ndarray]:
+    """Reconstructions of some test images by id, each uint8 (repeats, h, w, 3).
+
+    Raises:
+        DataError: an id is in none of the variant's shards.
+    """
+    found: dict[int, np.ndarray] = {}
+    for who, path in sources.files("reconstructions"):
+        if (who["variant"], who["subject"]) == (variant, subject):
+            here = np.intersect1d(storage.read_array(path, "id"), ids)
+            if len(here):
+                rows = storage.read_rows(path, here, name="images")
+                found |= dict(zip(here.tolist(), rows, strict=True))
+    missing = sorted(set(map(int, ids)) - set(found))
+    if missing:
+        raise DataError(
+            f"No shard of {variant} for {subject} holds image {missing[0]}; delete "
+            f"reconstructions/{variant}/{subject} and run again."
+        )
+    return found
+
+
+def show_examples(sources: Sources, experiment: Presentation) -> Figure:
+    """Stimuli beside one reconstruction by each main variant, for the first subject."""
+    report = experiment.report
+    names = experiment.ran(
+        [report.baseline, report.headline, *report.controls, *report.upper_bounds]
+    )
+    columns = [_column(name, experiment) for name in names]
+    return _show_grid(
+        sources,
+        experiment,
+        columns,
+        title="What was seen, and what was reconstructed",
+        caption="Left: the stimulus. Then the first of the repeats by each variant, from the "
+        f"responses of {experiment.subjects[0]}; below it, its PixCorr with the stimulus. "
+        "Variants called ground truth start from the stimulus' own embeddings.",
+    )
+
+
+def show_hyperparameters(sources: Sources, experiment: Presentation) -> Figure:
+    """Fig. 8: guidance of growing scale and strength."""
+    names = [
+        name for name in experiment.brain_variants() if experiment.variants[name].features == "own"
+    ]
+    if len(names) < 3:
+        return _say_pending(
+            "Guidance scale and strength (Fig. 8)",
+            "The sweep over guidance scales and strengths has not been run in this experiment.",
+        )
+    columns = [
+        Column(labels.describe_guidance(name, experiment.variants), name, experiment.subjects[0])
+        for name in labels.order_by_guidance(names, experiment.variants)
+    ]
+    return _show_grid(
+        sources,
+        experiment,
+        columns,
+        title="Guidance scale and strength (Fig. 8)",
+        caption="Left: the stimulus. Then the first repeat for growing guidance scale κ and "
+        f"strength η, from the responses of {experiment.subjects[0]}; below it, its PixCorr.",
+    )
+
+
+def show_subjects(sources: Sources, experiment: Presentation) -> Figure:
+    """Fig. 10: the same images from each subject's responses."""
+    headline = experiment.report.headline
+    columns = [Column(name, headline, name) for name in experiment.subjects]
+    return _show_grid(
+        sources,
+        experiment,
+        columns if headline in experiment.run else [],
+        title="The same images, different brains (Fig. 10)",
+        caption="Left: the stimulus. Then the first repeat of the "
+        f"{labels.label_variant(headline)} variant from each subject's responses; below it, its "
+        "PixCorr with the stimulus.",
+    )
+
+
+def _column(name: str, experiment: Presentation) -> Column:
+    from_brain = experiment.variants[name].source == "brain"
+    subject = experiment.subjects[0] if from_brain else "stimulus"
+    return Column(labels.label_variant(name).replace(", ", ",\n"), name, subject)
+
+
+def _show_grid(
+    sources: Sources,
+    experiment: Presentation,
+    columns: Sequence[Column],
+    *,
+    title: str,
+    caption: str,
+) -> Figure:
+    """A row per chosen image: the stimulus, then a column per variant or subject."""
+    chosen = choose_images(sources, experiment, experiment.report.example_images)
+    if chosen.empty or not columns:
+        return _say_pending(title, "No reconstruction has been made and evaluated yet.")
+    shown = _list_tiles(columns, chosen, read_pixcorr(sources))
+    stimuli = read_images(sources.only("stimuli"), chosen.index.to_numpy())
+    repeats = [
+        read_repeats(sources, variant=c.variant, subject=c.subject, ids=chosen.index)
+        for c in columns
+    ]
+    tiles = [
+        [stimulus, *(made[i][c.repeat] for c, made in zip(columns, repeats, strict=True))]
+        for i, stimulus in zip(chosen.index, stimuli, strict=True)
+    ]
+    notes = [["", *map(words.write_number, rows["pixcorr"])] for _, rows in _by_image(shown)]
+    names = _rank_names(len(chosen))
+    blocks = [
+        sheets.draw_grid(
+            tiles[part],
+            columns=["stimulus", *(column.heading for column in columns)],
+            rows=names[part],
+            width=fit_width(len(columns) + 1, experiment.report.tile_pixels),
+            notes=notes[part],
+        )
+        for part in _divide(len(chosen), into=2 if len(columns) <= NARROW else 1)
+    ]
+    return Figure(
+        title=title,
+        caption=f"{caption} {_tell_rule(experiment)}",
+        alt=_tell_tiles(shown),
+        data=shown,
+        image=sheets.encode_png(sheets.lay_out(blocks, columns=len(blocks))),
+    )
+
+
+def _divide(count: int, *, into: int) -> list[slice]:
+    """Consecutive slices of nearly equal length."""
+    ends = np.linspace(0, count, into + 1).round().astype(int)
+    return [slice(low, high) for low, high in zip(ends[:-1], ends[1:], strict=True)]
+
+
+def fit_width(columns: int, wanted: int) -> int:
+    """Pixels per picture: as wanted, less where a sheet would pass about 1700 pixels."""
+    return max(64, min(wanted, 1700 // columns))
+
+
+def _rank_names(count: int) -> list[str]:
+    middle = ["median" if 2 * i == count - 1 else "" for i in range(1, count - 1)]
+    return ["best", *middle, "worst"][:count]
+
+
+def _list_tiles(
+    columns: Sequence[Column], chosen: pd.Series, pixcorr: pd.DataFrame
+) -> pd.DataFrame:
+    """One row per picture shown: id, variant, subject, repeat, pixcorr."""
+    tiles = pd.DataFrame(
+        [(i, c.variant, c.subject, c.repeat) for i in chosen.index for c in columns],
+        columns=["id", "variant", "subject", "repeat"],
+    )
+    measured = pixcorr.rename(columns={"value": "pixcorr"})
+    return tiles.merge(measured, how="left", on=["id", "variant", "subject", "repeat"])
+
+
+def _by_image(tiles: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
+    return list(tiles.groupby("id", sort=False))
+
+
+def _tell_rule(experiment: Presentation) -> str:
+    return RULE.format(variant=labels.label_variant(experiment.report.headline))
+
+
+def _tell_tiles(tiles: pd.DataFrame) -> str:
+    """Mean PixCorr of the pictures shown, by variant (by subject where there is one variant)."""
+    key = "variant" if tiles["variant"].nunique() > 1 else "subject"
+    told = [
+        f"{labels.label_variant(name)} {words.write_number(value)}"
+        for name, value in tiles.groupby(key, sort=False)["pixcorr"].mean().items()
+    ]
+    return (
+        f"{words.write_count(tiles['id'].nunique(), 'stimulus image')} beside reconstructions. "
+        f"Mean PixCorr of those shown: {', '.join(told)}."
+    )
+
+
+def show_repeats(sources: Sources, experiment: Presentation) -> Figure:
+    """Fig. 9: all repeats, with and without guidance, from the truth and from the brain."""
+    title = "Repeats, with and without guidance (Fig. 9)"
+    report = experiment.report
+    names = experiment.ran([*report.upper_bounds, report.baseline, report.headline])
+    chosen = choose_images(sources, experiment, min(report.example_images, 4))
+    if chosen.empty or not names:
+        return _say_pending(title, "No reconstruction has been made and evaluated yet.")
+    columns = [_column(name, experiment) for name in names]
+    stimuli = read_images(sources.only("stimuli"), chosen.index.to_numpy())
+    made = [
+        read_repeats(sources, variant=c.variant, subject=c.subject, ids=chosen.index)
+        for c in columns
+    ]
+    blocks = [
+        _draw_block(stimulus, [m[i] for m in made], columns, fit_width(14, report.tile_pixels))
+        for i, stimulus in zip(chosen.index, stimuli, strict=True)
+    ]
+    shown = _list_repeats(columns, made, read_pixcorr(sources))
+    return Figure(
+        title=title,
+        caption="Blocks are test images: the stimulus, then every repeat (columns; each starts "
+        "from other noise). Rows: ground-truth embeddings without and with guidance, which bound "
+        f"what decoding could reach, then embeddings decoded from {experiment.subjects[0]} without "
+        f"and with guidance. Rows that repeat themselves are consistent. {_tell_rule(experiment)}",
+        alt=_tell_tiles(shown),
+        data=shown,
+        image=sheets.encode_png(sheets.lay_out(blocks, columns=2)),
+    )
+
+
+def _draw_block(
+    stimulus: np.ndarray, repeats: Sequence[np.ndarray], columns: Sequence[Column], width: int
+) -> Image.Image:
+    """One test image: a row per variant, a column per repeat; the stimulus stands at the left."""
+    count = max(len(images) for images in repeats)
+    rows = [[stimulus if number == 0 else None, *images] for number, images in enumerate(repeats)]
+    return sheets.draw_grid(
+        rows,
+        columns=["stimulus", *(str(number + 1) for number in range(count))],
+        rows=[column.heading for column in columns],
+        width=width,
+    )
+
+
+def _list_repeats(
+    columns: Sequence[Column],
+    made: Sequence[dict[int, np.ndarray]],
+    pixcorr: pd.DataFrame,
+) -> pd.DataFrame:
+    every = [
+        Column(c.heading, c.variant, c.subject, repeat)
+        for c, images in zip(columns, made, strict=True)
+        for repeat in range(len(next(iter(images.values()))))
+    ]
+    return _list_tiles(every, pd.Series(0.0, index=list(made[0])), pixcorr)
+
+
+def _say_pending(title: str, reason: str) -> Figure:
+    return Figure(
+        title=title,
+        caption=reason,
+        alt=reason,
+        data=pd.DataFrame({"pending": [reason]}),
+        image=sheets.encode_png(sheets.draw_message(reason)),
+        pending=reason,
+    )

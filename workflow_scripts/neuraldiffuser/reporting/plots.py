@@ -1,0 +1,245 @@
+"""Draws tables of numbers; computes none. Every function returns the axes it drew on."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from neuraldiffuser.reporting.labels import label_variant
+from neuraldiffuser.reporting.style import (
+    BLUE,
+    GREY,
+    INK,
+    MUTED,
+    OCHRE,
+    RULE,
+    SUBJECT_MARKERS,
+    WASH,
+    say_no_data,
+)
+
+STAGE_LOOKS = {
+    "pretrained": {"color": GREY, "label": "pretraining (other subjects)"},
+    "finetuned": {"color": BLUE, "label": "finetuning (this subject)"},
+}
+
+
+def plot_differences(data: pd.DataFrame, *, ax: Axes, colours: Mapping[str, str]) -> Axes:
+    """Paired differences with intervals: a row per metric, a point per comparison, zero marked.
+
+    Args:
+        data: columns label, comparison, difference, low, high.
+        ax: where to draw.
+        colours: a colour per comparison, in drawing order.
+    """
+    if data.empty:
+        return say_no_data(ax, "no pair of variants has been compared")
+    labels = list(dict.fromkeys(data["label"]))
+    spread = np.linspace(-0.26, 0.26, len(colours)) if len(colours) > 1 else [0.0]
+    for row in range(0, len(labels), 2):
+        ax.axhspan(row - 0.5, row + 0.5, color=WASH, linewidth=0)
+    ax.axvline(0, color=INK, linewidth=0.9)
+    for shift, (comparison, colour) in zip(spread, colours.items(), strict=True):
+        part = data[data["comparison"] == comparison]
+        heights = [labels.index(label) + shift for label in part["label"]]
+        _draw_intervals(
+            ax,
+            part["difference"],
+            heights,
+            low=part["low"],
+            high=part["high"],
+            color=colour,
+            label=comparison,
+        )
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    return ax
+
+
+def _draw_intervals(
+    ax: Axes,
+    centres: Sequence[float],
+    heights: Sequence[float],
+    *,
+    low: Sequence[float],
+    high: Sequence[float],
+    color: str,
+    label: str | None = None,
+) -> None:
+    ax.hlines(heights, low, high, color=color, linewidth=1.8)
+    ax.plot(centres, heights, "o", color=color, markersize=5.2, label=label, clip_on=False)
+
+
+def plot_variants(
+    data: pd.DataFrame, *, ax: Axes, colours: Mapping[str, str], markers: Mapping[str, str]
+) -> Axes:
+    """One metric: a row per variant; the mean over subjects with its interval, subjects faintly.
+
+    Args:
+        data: columns variant, subject ("all" or a subject), mean, low, high.
+        ax: where to draw.
+        colours: a colour per variant, top to bottom.
+        markers: a marker per subject.
+    """
+    if data.empty:
+        return say_no_data(ax, "not measured")
+    variants = list(colours)
+    height = {name: row for row, name in enumerate(variants)}
+    for subject, marker in markers.items():
+        part = data[data["subject"] == subject]
+        rows = [height[name] + 0.24 for name in part["variant"]]
+        ax.plot(part["mean"], rows, marker, color=MUTED, alpha=0.75, markersize=3.4, linewidth=0)
+    total = data[data["subject"] == "all"]
+    for row in total.itertuples():
+        _draw_intervals(
+            ax,
+            [row.mean],
+            [height[row.variant]],
+            low=[row.low],
+            high=[row.high],
+            color=colours[row.variant],
+        )
+    ax.set_yticks(range(len(variants)), [label_variant(name) for name in variants])
+    ax.set_ylim(len(variants) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x")
+    return ax
+
+
+def plot_decoding(data: pd.DataFrame, *, ax: Axes, colours: Mapping[str, str]) -> Axes:
+    """Bars per target and subject with deviations, and what the mean feature would score.
+
+    Args:
+        data: columns label (of the target), subject, value, std, mean_feature.
+        ax: where to draw.
+        colours: a colour per subject.
+    """
+    if data.empty:
+        return say_no_data(ax, "no decoder has been evaluated")
+    labels = list(dict.fromkeys(data["label"]))
+    width = 0.8 / len(colours)
+    for number, (subject, colour) in enumerate(colours.items()):
+        part = data[data["subject"] == subject].set_index("label").reindex(labels)
+        places = np.arange(len(labels)) + (number - (len(colours) - 1) / 2) * width
+        ax.bar(places, part["value"], width=width * 0.9, color=colour, label=subject)
+        ax.errorbar(places, part["value"], yerr=part["std"], fmt="none", ecolor=INK, elinewidth=0.7)
+        ax.hlines(
+            part["mean_feature"],
+            places - width * 0.45,
+            places + width * 0.45,
+            color=OCHRE,
+            linewidth=2,
+            label="mean-feature predictor" if number == 0 else None,
+        )
+    ax.axhline(0, color=MUTED, linewidth=0.7)
+    ax.set_xticks(range(len(labels)), [label.replace(" ", "\n") for label in labels])
+    ax.tick_params(axis="x", length=0)
+    ax.grid(axis="y")
+    return ax
+
+
+def plot_retrieval(data: pd.DataFrame, *, ax: Axes, markers: Mapping[str, str]) -> Axes:
+    """Retrieval accuracy: a row per method, a point with interval per subject, chance dashed.
+
+    Args:
+        data: columns method, subject, accuracy, low, high, chance.
+        ax: where to draw.
+        markers: a marker per subject.
+    """
+    if data.empty:
+        return say_no_data(ax, "no retrieval has been evaluated")
+    methods = list(dict.fromkeys(data["method"]))
+    spread = np.linspace(-0.18, 0.18, len(markers)) if len(markers) > 1 else [0.0]
+    for shift, (subject, marker) in zip(spread, markers.items(), strict=True):
+        part = data[data["subject"] == subject]
+        rows = [methods.index(method) + shift for method in part["method"]]
+        ax.hlines(rows, part["low"], part["high"], color=BLUE, linewidth=1.4, alpha=0.6)
+        ax.plot(
+            part["accuracy"], rows, marker, color=BLUE, markersize=5, label=subject, clip_on=False
+        )
+    ax.axvline(data["chance"].iloc[0], color=MUTED, linestyle=(0, (4, 3)), label="chance")
+    ax.set_xlim(0, 100)
+    ax.set_yticks(range(len(methods)), methods)
+    ax.set_ylim(len(methods) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x")
+    return ax
+
+
+def plot_histogram(data: pd.DataFrame, *, ax: Axes, colours: Mapping[str, str]) -> Axes:
+    """Counts per bin as steps, one line per subject, the mean marked on the axis.
+
+    Args:
+        data: columns subject, low, high (edges of a bin), voxels (count), mean (of the subject).
+        ax: where to draw.
+        colours: a colour per subject.
+    """
+    if data.empty:
+        return say_no_data(ax, "no voxels have been prepared")
+    for subject, colour in colours.items():
+        part = data[data["subject"] == subject]
+        edges = [*part["low"], part["high"].iloc[-1]]
+        ax.stairs(part["voxels"], edges, color=colour, linewidth=1.5, label=subject)
+        ax.stairs(part["voxels"], edges, color=colour, alpha=0.08, fill=True)
+        ax.axvline(part["mean"].iloc[0], color=colour, linewidth=1, linestyle=(0, (4, 3)))
+    ax.set_ylim(bottom=0)
+    ax.grid(axis="y")
+    return ax
+
+
+def plot_regions(
+    data: pd.DataFrame, *, ax: Axes, colours: Mapping[str, str], markers: Mapping[str, str]
+) -> Axes:
+    """A value per region of the cortex: a column per region, a point with interval per series.
+
+    Args:
+        data: columns region, series, subject, value, low, high (NaN where there is no interval).
+        ax: where to draw.
+        colours: a colour per series.
+        markers: a marker per subject.
+    """
+    if data.empty:
+        return say_no_data(ax, "no brain correlation has been measured")
+    regions = list(dict.fromkeys(data["region"]))
+    spread = np.linspace(-0.3, 0.3, len(colours)) if len(colours) > 1 else [0.0]
+    for column in range(0, len(regions), 2):
+        ax.axvspan(column - 0.5, column + 0.5, color=WASH, linewidth=0)
+    for shift, (series, colour) in zip(spread, colours.items(), strict=True):
+        part = data[data["series"] == series]
+        places = np.array([regions.index(region) + shift for region in part["region"]])
+        ax.vlines(places, part["low"], part["high"], color=colour, linewidth=1.8)
+        for subject, marker in markers.items():
+            chosen = (part["subject"] == subject).to_numpy()
+            ax.plot(places[chosen], part["value"][chosen], marker, color=colour, markersize=4.8)
+        ax.plot([], [], "o", color=colour, label=series)
+    ax.set_xticks(range(len(regions)), regions)
+    ax.set_xlim(-0.5, len(regions) - 0.5)
+    ax.tick_params(axis="x", length=0)
+    ax.grid(axis="y")
+    return ax
+
+
+def plot_curves(data: pd.DataFrame, *, ax: Axes) -> Axes:
+    """Training loss over steps of one target: pretraining grey, finetuning blue, by subject.
+
+    Args:
+        data: columns subject, stage, step, loss.
+        ax: where to draw.
+    """
+    if data.empty:
+        return say_no_data(ax, "no training curve")
+    for (_, stage), part in data.groupby(["subject", "stage"], sort=True):
+        ax.plot(
+            part["step"], part["loss"], color=STAGE_LOOKS[stage]["color"], linewidth=1.1, alpha=0.85
+        )
+    ax.set_ylim(bottom=min(0.0, float(data["loss"].min())))
+    ax.grid(axis="y", color=RULE)
+    ax.locator_params(axis="x", nbins=4)
+    return ax
+
+
+def subject_markers(subjects: Sequence[str]) -> dict[str, str]:
+    """A marker per subject."""
+    return {name: SUBJECT_MARKERS[i % len(SUBJECT_MARKERS)] for i, name in enumerate(subjects)}

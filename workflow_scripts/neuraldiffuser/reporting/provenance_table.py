@@ -1,0 +1,48 @@
+"""Which code, software and devices stand behind a set of files, read from their sidecars."""
+
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from neuraldiffuser import storage
+from neuraldiffuser.provenance import sidecar_path
+
+SHORT = 12  # characters of a code identity
+
+
+def trace_sidecars(paths: Iterable[Path]) -> list[dict]:
+    """The sidecars of files and of everything they were made from, each once, by path."""
+    waiting, found = deque(map(Path, paths)), {}
+    while waiting:
+        path = waiting.popleft()
+        sidecar = sidecar_path(path)
+        if path not in found and sidecar.is_file():
+            found[path] = storage.read_json(sidecar)
+            waiting.extend(map(Path, found[path]["inputs"]))
+    return [found[path] for path in sorted(found)]
+
+
+def list_stages(sidecars: Iterable[dict]) -> pd.DataFrame:
+    """One row per stage: how many files, on which devices, by which code."""
+    rows = [
+        {"stage": s["stage"], "device": s["device"], "code": s["code"][:SHORT]} for s in sidecars
+    ]
+    if not rows:
+        return pd.DataFrame(columns=["stage", "files", "device", "code"])
+    grouped = pd.DataFrame(rows).groupby("stage", sort=True)
+    return grouped.agg(
+        files=("code", "size"), device=("device", _join_unique), code=("code", _join_unique)
+    ).reset_index()
+
+
+def list_software(sidecars: Iterable[dict]) -> pd.DataFrame:
+    """Versions of the software that made the files: package, version (all that occur)."""
+    rows = [(name, version) for s in sidecars for name, version in s["software"].items()]
+    table = pd.DataFrame(rows, columns=["package", "version"])
+    return table.groupby("package", sort=True)["version"].agg(_join_unique).reset_index()
+
+
+def _join_unique(values: pd.Series) -> str:
+    return ", ".join(sorted(set(values)))

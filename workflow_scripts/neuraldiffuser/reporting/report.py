@@ -1,0 +1,305 @@
+"""The report: one HTML file that opens offline and says what was found and how it was made.
+
+Every number in it comes from a file of the workflow, every sentence from such numbers or from the
+configuration; nothing depends on the clock, so the same results give the same bytes.
+"""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from PIL import Image
+
+from neuraldiffuser import storage
+from neuraldiffuser.config.description import Description
+from neuraldiffuser.config.fidelity import (
+    SWITCHES,
+    Switch,
+    compare_reading,
+    name_reading,
+    read_key,
+    write_value,
+)
+from neuraldiffuser.reporting import labels, layout, tables, words
+from neuraldiffuser.reporting.methods import write_methods
+from neuraldiffuser.reporting.provenance_table import list_software, list_stages, trace_sidecars
+from neuraldiffuser.reporting.sources import Sources, read_calibrations
+
+CITATION = (
+    "Haoyu Li, Hao Wu, Badong Chen: NeuralDiffuser: Neuroscience-inspired Diffusion Guidance for "
+    "fMRI Visual Reconstruction, IEEE Transactions on Image Processing 34 (2025), 552-565,"
+)
+BACKGROUND = ("noise_ceiling", "encoder_accuracy", "training_curves")
+PICTURES = ("examples", "figure8", "figure9", "figure10")
+MEDIA = {".png": "image/png", ".jpg": "image/jpeg"}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The files a report is made from."""
+
+    figures: Sequence[Path]
+    tables: Sequence[Path]
+    sheets: Sequence[Path]
+    calibrations: Sequence[Path]
+    findings: Path
+    data_card: Path
+
+    @property
+    def paths(self) -> list[Path]:
+        """All of them."""
+        several = [*self.figures, *self.tables, *self.sheets, *self.calibrations]
+        return [*map(Path, several), Path(self.findings), Path(self.data_card)]
+
+
+def render_report(
+    evidence: Evidence, *, description: Description, template: Path, style: Path
+) -> str:
+    """The report as HTML.
+
+    Args:
+        evidence: figures (PNG, with their JSON beside them), tables (CSV), contact sheets (JPEG),
+            calibrations, findings and data card.
+        description: the configuration behind them.
+        template: the page in Jinja.
+        style: its style sheet.
+    """
+    findings = storage.read_json(evidence.findings)
+    figures = [embed_figure(Path(path)) for path in evidence.figures]
+    shown_tables = [_show_table(Path(path), description) for path in evidence.tables]
+    sidecars = trace_sidecars(evidence.paths)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False
+    )
+    page = environment.from_string(Path(template).read_text(encoding="utf-8"))
+    return page.render(
+        style=jinja2.utils.markupsafe.Markup(Path(style).read_text(encoding="utf-8")),
+        **describe_experiment(description, storage.read_table(evidence.data_card)),
+        **tell_findings(findings),
+        figures=[figure for figure in figures if figure["name"] not in BACKGROUND],
+        background=[figure for figure in figures if figure["name"] in BACKGROUND],
+        sheets=[embed_sheet(Path(path)) for path in evidence.sheets],
+        tables=shown_tables,
+        methods=write_methods(description),
+        citation=CITATION,
+        data_card=show_data_card(storage.read_table(evidence.data_card)),
+        calibrations=show_calibrations(Sources({"calibrations": evidence.calibrations})),
+        switches=show_switches(description),
+        reading_words=tell_departures(description),
+        stages=show_frame(list_stages(sidecars)),
+        software=show_frame(list_software(sidecars)),
+        warnings=list_warnings(findings, figures, shown_tables, unsigned=_unsigned(evidence)),
+    )
+
+
+def describe_experiment(description: Description, card: pd.DataFrame) -> dict[str, Any]:
+    """Title, reading and the sentences that introduce the experiment."""
+    reconstruction = description.reconstruction
+    people = words.join_words(list(description.subjects))
+    images = int(card["test_images"].max())
+    return {
+        "title": description.report.title,
+        "reading": name_reading(description),
+        "comparable": description.presentation.comparable,
+        "lead": (
+            f"{words.write_count(images, 'test image')}, "
+            f"{words.write_count(reconstruction.repeats, 'reconstruction')} of each, by "
+            f"{words.write_count(len(reconstruction.run), 'variant')} of the method, from "
+            f"{people}."
+        ),
+        "gallery_words": (
+            f"Every repeat of up to {description.report.gallery_images} test images, lowest ids "
+            "first, all variants side by side, in their own pixels. Larger sheets of each variant "
+            "stand in the folder gallery/."
+        ),
+    }
+
+
+def tell_findings(findings: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Claims and observations as sentences, and how many claims hold."""
+    claims = [
+        {"holds": claim["holds"], "sentence": write_finding(claim)} for claim in findings["claims"]
+    ]
+    held = sum(claim["holds"] for claim in claims)
+    if not claims:
+        verdict = "This experiment makes no claim: what its claims need has not been run."
+    elif held == len(claims):
+        verdict = f"All {held} claims, fixed before anything was measured, hold."
+    else:
+        verdict = f"{held} of {len(claims)} claims, fixed before anything was measured, hold."
+    return {
+        "claims": claims,
+        "verdict": verdict,
+        "observations": [write_finding(finding) for finding in findings["observations"]],
+    }
+
+
+def write_finding(finding: Mapping[str, Any]) -> str:
+    """One claim or observation with its numbers: name, estimate, interval, n."""
+    signed = " minus " in finding["name"]
+    unit = finding["unit"]
+    numbers = words.write_estimate(
+        finding["estimate"], *finding["interval"], unit=unit, signed=signed
+    )
+    shown_unit = "" if unit in words.PERCENT_UNITS else f" {unit}"
+    name = finding["name"][0].upper() + finding["name"][1:]
+    return f"{name}: {numbers}{shown_unit}, n = {words.group_thousands(finding['n'])}."
+
+
+def embed_figure(path: Path) -> dict[str, Any]:
+    """A figure's words and its picture as a data address."""
+    told = storage.read_json(path.with_suffix(".json"))
+    return told | {"name": path.stem, "source": embed(path), "crisp": path.stem in PICTURES}
+
+
+def embed_sheet(path: Path) -> dict[str, Any]:
+    """A contact sheet with its size, so that the page does not jump."""
+    with Image.open(path) as sheet:
+        width, height = sheet.size
+    who = labels.label_subject(path.stem)
+    return {
+        "title": f"All variants: {who}",
+        "alt": f"Stimuli and every reconstruction by every variant, {who}",
+        "source": embed(path),
+        "width": width,
+        "height": height,
+    }
+
+
+def embed(path: Path) -> str:
+    """A picture's bytes as a data address."""
+    encoded = base64.b64encode(path.read_bytes()).decode()
+    return f"data:{MEDIA[path.suffix]};base64,{encoded}"
+
+
+def _show_table(path: Path, description: Description) -> dict[str, Any]:
+    table = tables.read_table(path.stem, path)
+    comparable = description.presentation.comparable
+    return {
+        "name": path.stem,
+        "title": table.title,
+        "caption": table.caption,
+        "notes": layout.list_notes(table),
+        "parts": [
+            {
+                "title": part.title,
+                "is_context": part.title == layout.PAPER_PART,
+                "headings": part.headings,
+                "lines": part.lines,
+                "runs": layout.count_runs(part.groups) if any(part.groups) else [],
+            }
+            for part in layout.lay_out_parts(table, comparable=comparable)
+        ],
+    }
+
+
+def show_frame(frame: pd.DataFrame, headings: Sequence[str] | None = None) -> dict[str, Any]:
+    """A table of texts for the page."""
+    return {
+        "headings": headings or [name.replace("_", " ") for name in frame.columns],
+        "rows": frame.astype(str).to_numpy().tolist(),
+    }
+
+
+def show_data_card(card: pd.DataFrame) -> dict[str, Any]:
+    """The data card with readable numbers."""
+    ceilings = [
+        f"{row.noise_ceiling:.1f} % ({row.noise_ceiling_10:.0f} to {row.noise_ceiling_90:.0f})"
+        for row in card.itertuples()
+    ]
+    shown = pd.DataFrame(
+        {
+            "subject": card["subject"],
+            "region": card["region"],
+            "voxels": card["voxels"].map(words.group_thousands),
+            "invalid": card["invalid_voxels"],
+            "noise ceiling": ceilings,
+            "sessions": card["sessions"],
+            "training trials (images)": _count_trials(card, "training"),
+            "test trials (images)": _count_trials(card, "test"),
+        }
+    )
+    return show_frame(shown)
+
+
+def _count_trials(card: pd.DataFrame, part: str) -> list[str]:
+    pairs = zip(card[f"{part}_trials"], card[f"{part}_images"], strict=True)
+    return [f"{words.group_thousands(t)} ({words.group_thousands(i)})" for t, i in pairs]
+
+
+def show_calibrations(sources: Sources) -> dict[str, Any] | None:
+    """Calibrated guidance scales, or None if every scale was given."""
+    found = read_calibrations(sources)
+    if found.empty:
+        return None
+    shown = pd.DataFrame(
+        {
+            "variant": found["variant"].map(labels.label_variant),
+            "embeddings of": found["subject"].map(labels.label_subject),
+            "scale κ": found["scale"].map(lambda value: f"{value:.4g}"),
+            "ratio to the denoiser": found["ratio"].map(words.write_number),
+        }
+    )
+    return show_frame(shown)
+
+
+def show_switches(description: Description) -> dict[str, Any]:
+    """Every switch with the value used and what each reading says."""
+    rows = [
+        (
+            switch.key,
+            switch.place,
+            _plain(read_key(description, switch.key)),
+            _plain(switch.released),
+            _plain(switch.corrected),
+        )
+        for switch in SWITCHES
+    ]
+    return show_frame(pd.DataFrame(rows, columns=["key", "place", "here", "released", "corrected"]))
+
+
+def _plain(value: Any) -> str:
+    return write_value(value).strip("`")
+
+
+def tell_departures(description: Description) -> str:
+    """Whose reading the experiment is, and where it departs from it."""
+    reading = name_reading(description).split()[0]
+    departures = compare_reading(description, reading)
+    if not departures:
+        return f"Every switch stands as in the {reading} reading."
+    told = words.join_words([_tell_departure(switch, description) for switch in departures])
+    return f"Every switch stands as in the {reading} reading, but for {told}."
+
+
+def _tell_departure(switch: Switch, description: Description) -> str:
+    return f"{switch.key} ({_plain(read_key(description, switch.key))})"
+
+
+def list_warnings(
+    findings: Mapping[str, Sequence[Mapping[str, Any]]],
+    figures: Iterable[Mapping[str, Any]],
+    shown_tables: Iterable[Mapping[str, Any]],
+    *,
+    unsigned: Sequence[Path],
+) -> list[str]:
+    """What a reader should know before trusting the report."""
+    return [
+        *(
+            f"This claim does not hold: {write_finding(claim)}"
+            for claim in findings["claims"]
+            if not claim["holds"]
+        ),
+        *(f"{f['title']}: {f['pending']}" for f in figures if f["pending"]),
+        *(f"{table['title']}: {note}" for table in shown_tables for note in table["notes"]),
+        *(f"{path.name} has no provenance sidecar." for path in unsigned),
+    ]
+
+
+def _unsigned(evidence: Evidence) -> list[Path]:
+    """Files without a sidecar: nobody can say what made them."""
+    return [path for path in evidence.paths if not trace_sidecars([path])]

@@ -1,0 +1,90 @@
+"""Reads the artefacts that tables and figures are made from; a path says whose they are."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neuraldiffuser import storage
+from neuraldiffuser.errors import DataError
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The artefacts by kind, e.g. ``{"summary": [path], "decoding": [path of subj01, ...]}``."""
+
+    paths: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+
+    def table(self, kind: str) -> pd.DataFrame:
+        """All tables of one kind below each other, with columns that say whose they are."""
+        parts = [
+            storage.read_table(path).assign(**IDENTITIES[kind](Path(path)))
+            for path in self.paths.get(kind, ())
+        ]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    def files(self, kind: str) -> list[tuple[dict[str, str], Path]]:
+        """(whose it is, path) of every file of one kind."""
+        return [(IDENTITIES[kind](Path(path)), Path(path)) for path in self.paths.get(kind, ())]
+
+    def only(self, kind: str) -> Path:
+        """The path of a kind of which there is one.
+
+        Raises:
+            DataError: there is none, or more than one.
+        """
+        paths = self.paths.get(kind, ())
+        if len(paths) != 1:
+            raise DataError(f"{len(paths)} files of kind {kind} were given; exactly 1 is needed.")
+        return Path(paths[0])
+
+
+def _nobody(path: Path) -> dict[str, str]:  # noqa: ARG001
+    return {}
+
+
+def _subject(path: Path) -> dict[str, str]:
+    return {"subject": path.stem}
+
+
+def _variant_and_subject(path: Path) -> dict[str, str]:
+    return {"variant": path.parts[-3], "subject": path.parts[-2]}
+
+
+def _variant_and_stem(path: Path) -> dict[str, str]:
+    return {"variant": path.parts[-2], "subject": path.stem}
+
+
+def _training(path: Path) -> dict[str, str]:
+    target, subject, name = path.parts[-3:]
+    return {"target": target, "subject": subject, "stage": name.removesuffix("_curve.csv")}
+
+
+IDENTITIES: dict[str, Callable[[Path], dict[str, str]]] = {
+    "summary": _nobody,
+    "comparisons": _nobody,
+    "stimuli": _nobody,
+    "decoding": _subject,
+    "retrieval": _subject,
+    "voxels": _subject,
+    "encoders": _subject,
+    "images": _variant_and_subject,
+    "reconstructions": _variant_and_subject,
+    "calibrations": _variant_and_stem,
+    "curves": _training,
+}
+
+
+def read_calibrations(sources: Sources) -> pd.DataFrame:
+    """The calibrated guidance scales: variant, subject, scale and what else the files hold."""
+    rows: list[dict[str, Any]] = [
+        who | _flat(storage.read_json(path)) for who, path in sources.files("calibrations")
+    ]
+    return pd.DataFrame(rows)
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if np.isscalar(value)}

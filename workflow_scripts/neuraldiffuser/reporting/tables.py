@@ -1,0 +1,347 @@
+"""Tables 1 to 4: our values, the paper's values, and what is still to come.
+
+A table is a long list of entries, one per row, column and origin. The CSV file holds these entries
+with every digit; Markdown, LaTeX and the report lay the same entries out.
+
+Where the experiment is the paper's (``report.paper_values: comparable``), ours and the paper's
+stand in one table with their difference; elsewhere the paper's values are context, in a part of
+their own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from neuraldiffuser import storage
+from neuraldiffuser.config.report import Presentation
+from neuraldiffuser.evaluation.metrics import brain_metric
+from neuraldiffuser.reporting import labels, words
+from neuraldiffuser.reporting.sources import Sources
+
+OURS, PAPER, PENDING = "ours", "paper", "pending"
+PUBLISHED = "as published"
+
+# column of the paper's tables: (name of our metric, factor from the paper's unit to ours)
+PERCENT = 0.01
+PAPER_METRICS: dict[str, tuple[str, float]] = {
+    "ssim": ("ssim", 1),
+    "pixcorr": ("pixcorr", 1),
+    "alexnet2": ("alexnet2", PERCENT),
+    "alexnet5": ("alexnet5", PERCENT),
+    "inception": ("inception", PERCENT),
+    "clip": ("clip", PERCENT),
+    "effnet": ("effnet", 1),
+    "swav": ("swav", 1),
+    "V1": (brain_metric("V1"), 1),
+    "V2": (brain_metric("V2"), 1),
+    "V3": (brain_metric("V3"), 1),
+    "V4": (brain_metric("hV4"), 1),
+    "higher_vis": (brain_metric("higher_visual"), 1),
+    "whole_vis": (brain_metric("nsdgeneral"), 1),
+    "image_retrieval": ("image_retrieval", PERCENT),
+    "brain_retrieval": ("brain_retrieval", PERCENT),
+    "inception_score": ("inception_score", 1),
+    "fid": ("fid", 1),
+}
+# heading, unit, direction, group of metrics that only the paper has, or that no judge measures
+PAPER_HEADINGS: dict[str, tuple[str, str, str, str]] = {
+    "alexnet2": ("AlexNet(2)", "share identified", "higher", labels.LOW),
+    "alexnet5": ("AlexNet(5)", "share identified", "higher", labels.LOW),
+    "inception": ("IncepV3", "share identified", "higher", labels.HIGH),
+    "clip": ("CLIP", "share identified", "higher", labels.HIGH),
+    "effnet": ("EffNet-B", "1 - correlation", "lower", labels.HIGH),
+    "swav": ("SwAV", "1 - correlation", "lower", labels.HIGH),
+    "inception_score": ("IS", "exponential of nats", "higher", labels.QUALITY),
+    "fid": ("FID", "squared distance", "lower", labels.QUALITY),
+    "image_retrieval": ("Image retrieval", "share identified", "higher", labels.RETRIEVAL),
+    "brain_retrieval": ("Brain retrieval", "share identified", "higher", labels.RETRIEVAL),
+}
+ENTRY = [
+    "origin",
+    "row",
+    "metric",
+    "label",
+    "group",
+    "unit",
+    "direction",
+    "value",
+    "low",
+    "high",
+    "n",
+    "difference",
+    "within",
+    "note",
+]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's title, caption and entries; ``metrics_in_rows`` says how it is laid out."""
+
+    title: str
+    caption: str
+    entries: pd.DataFrame
+    metrics_in_rows: bool = True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a table is made: its words, its rows from our results, and its file of the paper's."""
+
+    title: str
+    caption: str
+    paper: str
+    pick: Callable[[Sources, Presentation], pd.DataFrame]
+    name_paper_rows: Callable[[pd.DataFrame, Presentation], pd.Series]
+    metrics_in_rows: bool = True
+
+
+def make_table(name: str, *, sources: Sources, experiment: Presentation, paper: Path) -> Table:
+    """The table ``name`` of the paper in this experiment's numbers.
+
+    Args:
+        name: a key of TABLES.
+        sources: summary and retrieval.
+        experiment: configuration behind the names.
+        paper: the folder with the paper's tables.
+    """
+    recipe = TABLES[name]
+    ours = recipe.pick(sources, experiment).reindex(columns=ENTRY)
+    published = read_paper(paper / recipe.paper, recipe, experiment)
+    if experiment.comparable:
+        ours = add_differences(ours, published)
+    entries = pd.concat([ours, published], ignore_index=True)
+    return Table(recipe.title, recipe.caption, entries, recipe.metrics_in_rows)
+
+
+def read_table(name: str, path: Path) -> Table:
+    """A table from the CSV file of its entries."""
+    entries = storage.read_table(path)
+    text = ["origin", "row", "note"]
+    entries[text] = entries[text].fillna("").astype(str)
+    recipe = TABLES[name]
+    return Table(recipe.title, recipe.caption, entries, recipe.metrics_in_rows)
+
+
+def read_paper(path: Path, recipe: Recipe, experiment: Presentation) -> pd.DataFrame:
+    """The paper's values as entries in our units."""
+    wide = storage.read_table(path)
+    rows = recipe.name_paper_rows(wide, experiment)
+    columns = [column for column in wide.columns if column in PAPER_METRICS]
+    entries = [
+        _paper_entry(row, column, value, experiment)
+        for row, values in zip(rows, wide[columns].to_numpy(float), strict=True)
+        for column, value in zip(columns, values, strict=True)
+    ]
+    return pd.DataFrame(entries).reindex(columns=ENTRY)
+
+
+def _paper_entry(row: str, column: str, value: float, experiment: Presentation) -> dict:
+    name, factor = PAPER_METRICS[column]
+    return {
+        "origin": PAPER,
+        "row": row,
+        "metric": name,
+        **describe_metric(name, experiment),
+        "value": value * factor,
+        "note": PUBLISHED if experiment.comparable else f"{PUBLISHED}, not comparable",
+    }
+
+
+def describe_metric(name: str, experiment: Presentation) -> dict[str, str]:
+    """Heading, group, unit and direction of a metric, whoever measured it."""
+    known = labels.metrics_in_order(experiment.judges)
+    if name in known:
+        metric = known[name]
+        return {
+            "label": metric.label,
+            "group": labels.group_of(metric),
+            "unit": metric.unit,
+            "direction": metric.direction,
+        }
+    label, unit, direction, group = PAPER_HEADINGS[name]
+    return {"label": label, "group": group, "unit": unit, "direction": direction}
+
+
+def add_differences(ours: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """Ours with the difference to the paper's value of the same row and metric, if any."""
+    theirs = published.set_index(["row", "metric"])["value"]
+    places = pd.MultiIndex.from_frame(ours[["row", "metric"]])
+    values = theirs[~theirs.index.duplicated()].reindex(places).to_numpy()
+    inside = (ours["low"] <= values) & (values <= ours["high"])
+    known = ~pd.isna(values) & ours["value"].notna()
+    return ours.assign(
+        difference=ours["value"] - values,
+        within=inside.map({True: "yes", False: "no"}).where(known, ""),
+    )
+
+
+def pick_headline(sources: Sources, experiment: Presentation) -> pd.DataFrame:
+    """Table 1: the headline variant over all subjects."""
+    row = "NeuralDiffuser"
+    summary = _summary_entries(sources, experiment)
+    chosen = summary[
+        (summary["variant"] == experiment.report.headline)
+        & (summary["subject"] == "all")
+        & summary["group"].isin((labels.LOW, labels.HIGH))
+    ]
+    retrieval = (
+        _retrieval_entries(sources, experiment)
+        .groupby("metric", sort=False)
+        .mean(numeric_only=True)
+    )
+    averaged = [
+        {"metric": name, "value": values["value"], "note": "mean over subjects"}
+        | describe_metric(name, experiment)
+        for name, values in retrieval.iterrows()
+    ]
+    return _as_entries(pd.concat([chosen, pd.DataFrame(averaged)], ignore_index=True), row)
+
+
+def pick_variants(sources: Sources, experiment: Presentation) -> pd.DataFrame:
+    """Table 2: every variant that decodes brains, over all subjects; planned ones as pending."""
+    summary = _summary_entries(sources, experiment)
+    brain = labels.order_by_guidance(
+        (name for name, variant in experiment.variants.items() if variant.source == "brain"),
+        experiment.variants,
+    )
+    names = {name: name_variant_row(name, experiment) for name in brain}
+    chosen = summary[summary["variant"].isin(brain) & (summary["subject"] == "all")]
+    chosen = chosen.sort_values("variant", key=lambda v: v.map(brain.index), kind="stable")
+    waiting = [
+        {"origin": PENDING, "row": names[name], "note": "pending: not in reconstruction.run"}
+        for name in brain
+        if name not in experiment.run
+    ]
+    ours = _as_entries(chosen, chosen["variant"].map(names))
+    return pd.concat([ours, pd.DataFrame(waiting)], ignore_index=True)
+
+
+def pick_subjects(sources: Sources, experiment: Presentation) -> pd.DataFrame:
+    """Table 3: the headline variant for each subject, and retrieval."""
+    summary = _summary_entries(sources, experiment)
+    chosen = summary[
+        (summary["variant"] == experiment.report.headline)
+        & summary["subject"].isin(experiment.subjects)
+    ]
+    both = pd.concat([chosen, _retrieval_entries(sources, experiment)], ignore_index=True)
+    return _as_entries(both, both["subject"] if len(both) else pd.Series(dtype=str))
+
+
+def pick_brain_guidance(sources: Sources, experiment: Presentation) -> pd.DataFrame:  # noqa: ARG001
+    """Table 4: guidance by a brain encoding model, which no variant offers yet."""
+    note = "pending: guidance by the brain encoding model is not built yet"
+    return pd.DataFrame(
+        [{"origin": PENDING, "row": subject, "note": note} for subject in experiment.subjects]
+    )
+
+
+def _as_entries(rows: pd.DataFrame, row: pd.Series | str) -> pd.DataFrame:
+    """Rows of ours as entries, metric by metric in the tables' order."""
+    return rows.assign(origin=OURS, row=row).reindex(columns=ENTRY)
+
+
+def _summary_entries(sources: Sources, experiment: Presentation) -> pd.DataFrame:
+    """The summary in the tables' order, with the metrics' headings."""
+    summary = sources.table("summary")
+    order = {name: rank for rank, name in enumerate(labels.choose_metrics(experiment))}
+    shown = summary[summary["metric"].isin(order)]
+    ranked = shown.sort_values("metric", key=lambda names: names.map(order), kind="stable")
+    described = pd.DataFrame(
+        [describe_metric(name, experiment) for name in ranked["metric"]], index=ranked.index
+    )
+    return (
+        ranked.drop(columns=["unit", "direction"]).join(described).rename(columns={"mean": "value"})
+    )
+
+
+def _retrieval_entries(sources: Sources, experiment: Presentation) -> pd.DataFrame:
+    """Retrieval by the vote of the guidance layers, per subject and direction."""
+    retrieval = sources.table("retrieval")
+    vote = retrieval[retrieval["method"] == "vote"]
+    entries = [
+        {
+            "subject": row.subject,
+            "metric": f"{row.direction}_retrieval",
+            "value": row.accuracy,
+            "low": row.low,
+            "high": row.high,
+            "note": f"among {row.candidates}",
+        }
+        | describe_metric(f"{row.direction}_retrieval", experiment)
+        for row in vote.itertuples()
+    ]
+    return pd.DataFrame(entries)
+
+
+def name_variant_row(name: str, experiment: Presentation) -> str:
+    """A variant by its scale and strength, so that it meets the paper's; a control by its name."""
+    variant = experiment.variants[name]
+    scale = labels.guidance_scale(name, experiment.variants)
+    if variant.features != "own":
+        return labels.label_variant(name)
+    if scale is None:
+        return f"κ × {variant.scale_factor:g}, η {variant.strength:g}"
+    return name_hyperparameters(scale, variant.strength)
+
+
+def name_hyperparameters(scale: float, strength: float) -> str:
+    """A column of Table 2."""
+    if scale == 0:
+        return "κ 0"
+    return f"κ {words.group_thousands(scale)}, η {strength:g}"
+
+
+def name_by_hyperparameters(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # noqa: ARG001
+    """The paper's rows of Table 2."""
+    return pd.Series(
+        [name_hyperparameters(k, e) for k, e in zip(wide["kappa"], wide["eta"], strict=True)]
+    )
+
+
+def name_by_method(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # noqa: ARG001
+    """The paper's rows of Table 1."""
+    return wide["method"]
+
+
+def name_by_subject(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # noqa: ARG001
+    """The paper's rows of Tables 3 and 4."""
+    return wide["subject"]
+
+
+TABLES: Mapping[str, Recipe] = {
+    "table1": Recipe(
+        title="Table 1. Comparison with published methods",
+        caption="Mean over repeats, subjects and test images. The rivals' values are as published; "
+        "none was measured here.",
+        paper="table1_comparison.csv",
+        pick=pick_headline,
+        name_paper_rows=name_by_method,
+        metrics_in_rows=False,
+    ),
+    "table2": Recipe(
+        title="Table 2. Guidance scale and strength",
+        caption="Guidance scale κ and strength η; κ 0 is no guidance, κ × 1 the scale calibrated "
+        "on held-out training images. Mean over repeats, subjects and test images.",
+        paper="table2_guidance.csv",
+        pick=pick_variants,
+        name_paper_rows=name_by_hyperparameters,
+    ),
+    "table3": Recipe(
+        title="Table 3. Each subject",
+        caption="The headline variant for each subject: mean over repeats and test images; "
+        "retrieval by the vote of the guidance layers.",
+        paper="table3_subjects.csv",
+        pick=pick_subjects,
+        name_paper_rows=name_by_subject,
+    ),
+    "table4": Recipe(
+        title="Table 4. Guidance by a brain encoding model",
+        caption="Guidance through a model that predicts brain responses, instead of CLIP layers.",
+        paper="table4_brain_encoding_guidance.csv",
+        pick=pick_brain_guidance,
+        name_paper_rows=name_by_subject,
+    ),
+}

@@ -1,0 +1,70 @@
+"""Numbers as people read them; every number in a text, table or caption passes through here."""
+
+import math
+
+MINUS = "\N{MINUS SIGN}"
+PERCENT_UNITS = ("share identified", "share of the ceiling")
+SET_UNITS = ("exponential of nats", "squared distance")
+
+
+def is_missing(value: float | None) -> bool:
+    """Whether there is no number."""
+    return value is None or math.isnan(value)
+
+
+def write_number(value: float, *, unit: str = "", signed: bool = False) -> str:
+    """A number with three significant digits, shares as percent: ``0.318``, ``95.3 %``, ``-0.05``.
+
+    Args:
+        value: a finite number.
+        unit: the unit of the metric; shares become percent.
+        signed: write a plus before positive numbers.
+    """
+    percent = unit in PERCENT_UNITS
+    shown = value * 100 if percent else value
+    text = f"{shown:.1f}" if percent else f"{shown:.{_decimals(shown)}f}"
+    sign = "+" if signed and not text.startswith("-") else ""
+    return sign + text.replace("-", MINUS) + (" %" if percent else "")
+
+
+def _decimals(value: float) -> int:
+    size = abs(value)
+    return 3 if size < 10 else 1 if size < 1000 else 0
+
+
+def write_published(value: float, *, unit: str = "") -> str:
+    """A published number with the digits that papers print: ``95.33`` (percent), ``0.318``."""
+    shown = value * 100 if unit in PERCENT_UNITS else value
+    two_digits = unit in PERCENT_UNITS or unit in SET_UNITS
+    return f"{shown:.{2 if two_digits else 3}f}".replace("-", MINUS)
+
+
+def write_interval(low: float, high: float, *, unit: str = "", signed: bool = False) -> str:
+    """An interval: ``[0.306, 0.330]``, its unit after the bracket."""
+    ends = [write_number(end, unit=unit, signed=signed).removesuffix(" %") for end in (low, high)]
+    return f"[{ends[0]}, {ends[1]}]" + (" %" if unit in PERCENT_UNITS else "")
+
+
+def write_estimate(
+    value: float, low: float, high: float, *, unit: str = "", signed: bool = False
+) -> str:
+    """A number with its interval: ``0.318 [0.306, 0.330]``."""
+    number = write_number(value, unit=unit, signed=signed).removesuffix(" %")
+    return f"{number} {write_interval(low, high, unit=unit, signed=signed)}"
+
+
+def group_thousands(number: float) -> str:
+    """A whole number in groups of three digits, narrow spaces between them."""
+    return f"{number:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def write_count(count: int, noun: str) -> str:
+    """A count with its noun: ``1 image``, ``40 images``."""
+    return f"{group_thousands(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def join_words(words: list[str]) -> str:
+    """A list in a sentence: ``a``, ``a and b``, ``a, b and c``."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
