@@ -1,15 +1,18 @@
 # The only rules that need a network: they bring NSD and the COCO captions to a local mirror.
 # Their outputs are verified by size and digest, so no change of code fetches 300 GB again:
-# in place of code_id("fetch_file") and code_id("fetch_captions") stands a constant.
+# a constant stands in place of their code_id(...).
 
 from neuraldiffuser.nsd import files as nsd_files
 from neuraldiffuser.nsd.locations import is_remote
+
+MODELS_TO_FETCH = "|".join(f"{path}(/.+)?" for path in sorted(CONFIG.models.sources))
 
 
 localrules:
     accept_terms,
     fetch_file,
     fetch_captions,
+    fetch_model,
     unpack_captions,
 
 
@@ -17,6 +20,11 @@ def get_source(wildcards):
     """What an object must wait for: the generated bucket, the accepted terms, or nothing."""
     if is_generated():
         return f"{CONFIG.mini.bucket}/{wildcards.object}"
+    return get_terms()
+
+
+def get_terms():
+    """The accepted terms, where data come over a network; nothing is fetched before."""
     return ancient("<data>/terms_accepted.json") if is_remote(CONFIG.nsd.bucket) else []
 
 
@@ -122,3 +130,30 @@ rule unpack_captions:
         "unpacks the COCO captions"
     script:
         "../workflow_scripts/unpack_captions.py"
+
+
+rule fetch_model:
+    input:
+        get_terms(),
+    output:
+        file="<models>/{file}",
+    log:
+        "<results>/logs/fetch_model/{file}.log",
+    benchmark:
+        "<results>/benchmarks/fetch_model/{file}.jsonl"
+    wildcard_constraints:
+        file=MODELS_TO_FETCH,
+    retries: 2
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        settings=settings("fetch_model"),
+        code="a verified copy depends on no code",
+    message:
+        "fetches the model file {wildcards.file}"
+    script:
+        "../workflow_scripts/fetch_model.py"

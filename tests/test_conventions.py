@@ -20,7 +20,7 @@ RULE = re.compile(r"^rule (\w+):\n((?:(?:[ \t]+.*)?\n)+)", re.MULTILINE)
 DIRECTIVES = {"output", "log", "benchmark", "conda", "threads", "resources", "params", "message"}
 
 # What they bring is checked against its source, so no change of code fetches it again.
-VERIFIED_BY_DIGEST = {"fetch_file", "fetch_captions"}
+VERIFIED_BY_DIGEST = {"fetch_file", "fetch_captions", "fetch_model"}
 
 
 @cache

@@ -6,6 +6,24 @@ from pydantic import Field
 
 from neuraldiffuser.config.base import Section
 
+SOURCES = {
+    "stable-diffusion-v1-4": "hf://CompVis/stable-diffusion-v1-4",
+    "sd-image-variations-vae": "hf://lambdalabs/sd-image-variations-diffusers/vae",
+    "clip-vit-b-32": "hf://timm/vit_base_patch32_clip_224.openai",
+    "networks/clip-vit-l-14": "hf://timm/vit_large_patch14_clip_224.openai",
+    "networks/swav_800ep_pretrain.pth.tar": (
+        "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar"
+    ),
+    **{
+        f"networks/{file}": f"https://download.pytorch.org/models/{file}"
+        for file in (
+            "alexnet-owt-7be5be79.pth",
+            "inception_v3_google-0cc3c7bd.pth",
+            "efficientnet_b1-c27df63c.pth",
+        )
+    },
+}
+
 
 class ModelSettings(Section):
     """Folders below ``paths.models`` of the models that make targets and reconstructions."""
@@ -24,6 +42,11 @@ class ModelSettings(Section):
         "sd-image-variations-vae",
         description="Folder of the autoencoder of Stable Diffusion Image Variations (config.json "
         "beside safetensors). The released code trains its low-level decoder on this one.",
+    )
+    sources: dict[str, str] = Field(
+        SOURCES,
+        description="Where a folder or file below paths.models is fetched from if it is not there: "
+        "hf:// (Hugging Face) or https:// addresses. Put your own copy in its place to fetch none.",
     )
 
 

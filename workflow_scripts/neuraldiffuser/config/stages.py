@@ -38,11 +38,36 @@ STAGES: dict[str, dict[str, str]] = {
     },
     "describe_voxels": {},
     "generate_mini_world": {
-        "mini": "mini",
+        "folder": "mini.bucket",
+        "world": "mini.world",
         "sessions": "nsd.sessions",
         "subjects": "subjects",
         "pretraining_subjects": "pretraining_subjects",
         "betas": "nsd.betas",
+    },
+    "train_mini_autoencoder": {
+        "seed": "mini.training.seed",
+        "training_scenes": "mini.training.autoencoder.scenes",
+        "steps": "mini.training.autoencoder.steps",
+        "batch": "mini.training.autoencoder.batch",
+        "rate": "mini.training.autoencoder.rate",
+    },
+    "train_mini_clip": {
+        "seed": "mini.training.seed",
+        "training_scenes": "mini.training.clip.scenes",
+        "steps": "mini.training.clip.steps",
+        "batch": "mini.training.clip.batch",
+        "rate": "mini.training.clip.rate",
+    },
+    "train_mini_denoiser": {
+        "seed": "mini.training.seed",
+        "training_scenes": "mini.training.denoiser.scenes",
+        "steps": "mini.training.denoiser.steps",
+        "batch": "mini.training.denoiser.batch",
+        "rate": "mini.training.denoiser.rate",
+    },
+    "fetch_model": {
+        "sources": "models.sources",
     },
     "extract_vae_latent": {
         "settings": "targets.vae_latent",
@@ -93,9 +118,22 @@ STAGES: dict[str, dict[str, str]] = {
         "findings": "evaluation.findings",
         "bootstrap": "evaluation.bootstrap",
     },
-    "train_mini_autoencoder": {},
-    "train_mini_clip": {},
-    "train_mini_denoiser": {},
+    "make_table": {
+        "experiment": "presentation",
+    },
+    "make_figure": {
+        "experiment": "presentation",
+    },
+    "make_gallery": {
+        "images": "report.gallery_images",
+        "width": "report.tile_pixels",
+    },
+    "make_comparison_sheet": {
+        "images": "report.gallery_images",
+    },
+    "write_report": {
+        "description": "description",
+    },
 }
 
 
