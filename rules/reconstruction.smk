@@ -76,16 +76,6 @@ def get_calibration(wildcards):
     return f"<results>/calibrations/{lender}/{wildcards.subject}.json"
 
 
-def get_shards(wildcards):
-    """All shards of a variant's reconstructions for a subject."""
-    return collect(
-        "<results>/reconstructions/{variant}/{subject}/shard-{shard}.h5",
-        variant=wildcards.variant,
-        subject=wildcards.subject,
-        shard=range(CONFIG.reconstruction.shards),
-    )
-
-
 rule calibrate_guidance:
     input:
         embeddings=get_held_out_embeddings,

@@ -47,7 +47,7 @@ class Variant(Section):
 class Sampling(Section):
     """The guided sampler (Section 4.3, Algorithm 1): everything that one image depends on."""
 
-    steps: int = Field(50, ge=1, le=1000, description="DDIM steps of a whole reverse diffusion.")
+    steps: int = Field(50, ge=1, le=500, description="DDIM steps of a whole reverse diffusion.")
     strength: float = Field(
         0.75, gt=0, le=1, description="Share of those steps that is run, from the decoded latent."
     )

@@ -27,7 +27,7 @@ from neuraldiffuser.diffusion.reconstruct import (
     plan_batches,
 )
 from neuraldiffuser.diffusion.sampler import guided_noise, sample
-from neuraldiffuser.errors import DataError
+from neuraldiffuser.errors import ConfigError, DataError
 
 # Keeps the choice of images apart from other stages seeded by the same number.
 STREAM = 0x43414C49
@@ -81,6 +81,7 @@ def calibrate(
         progress: told the number of samples after each step.
 
     Raises:
+        ConfigError: the strength guides no step.
         DataError: the guidance has no gradient.
     """
     batches = plan_batches(len(embeddings.ids), repeats=1, batch_size=engine.settings.batch_size)
@@ -107,6 +108,12 @@ def unit_ratios(
     """Ratio of guidance to denoiser at scale 1 in the first guided step, one per sample."""
     inputs = place_batch(batch, embeddings, engine)
     guide = bind_targets(batch, embeddings, engine, guided)
+    if not guide.steps:
+        raise ConfigError(
+            f"A guidance strength of {guided.strength} guides none of"
+            f" {len(engine.schedule.steps)} steps, so there is no scale to calibrate; raise the"
+            " variant's strength or reconstruction.steps."
+        )
     first = guide.steps.start
     z = sample(
         inputs.latents, inputs.noise, inputs.denoising, schedule=engine.schedule.until(first)

@@ -80,6 +80,11 @@ def load_unet(path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.flo
     import neuraldiffuser.torchvision_schemas  # noqa: F401, I001  before diffusers
     from diffusers import UNet2DConditionModel
 
+    if not (path / "config.json").is_file():
+        raise DataError(
+            f"{path}/config.json is missing; models.stable_diffusion must name a folder in the"
+            " diffusers layout."
+        )
     try:
         unet = UNet2DConditionModel.from_pretrained(
             path, local_files_only=True, use_safetensors=True, torch_dtype=dtype

@@ -1,0 +1,61 @@
+"""Shards come back as one set of images, in the order of their ids."""
+
+import numpy as np
+import pytest
+
+from neuraldiffuser import storage
+from neuraldiffuser.diffusion.store import read_reconstructions, write_reconstructions
+from neuraldiffuser.errors import DataError
+
+
+def images_of(ids, repeats=2):
+    """Images that hold their id and repeat."""
+    images = np.zeros((len(ids), repeats, 4, 5, 3), np.uint8)
+    return (
+        images
+        + np.array(ids, np.uint8)[:, None, None, None, None]
+        + np.arange(repeats, dtype=np.uint8).reshape(1, -1, 1, 1, 1)
+    )
+
+
+def write(path, ids, **changes):
+    arguments = {"ids": np.array(ids), "images": images_of(ids), "attributes": {"scale": 2.5}}
+    write_reconstructions(path, **(arguments | changes))
+    return path
+
+
+def test_shards_are_joined_by_id(tmp_path):
+    paths = [write(tmp_path / "shard-0.h5", [40, 50]), write(tmp_path / "shard-1.h5", [7])]
+    ids, images = read_reconstructions(paths)
+    assert ids.tolist() == [7, 40, 50]
+    assert np.array_equal(images, images_of([7, 40, 50]))
+    assert storage.read_attributes(paths[0])["scale"] == 2.5
+
+
+def test_an_image_in_two_shards_is_refused(tmp_path):
+    paths = [write(tmp_path / "a.h5", [40, 50]), write(tmp_path / "b.h5", [50])]
+    with pytest.raises(DataError, match="share images; delete them and run again"):
+        read_reconstructions(paths)
+
+
+def test_shards_of_other_repeats_are_refused(tmp_path):
+    paths = [
+        write(tmp_path / "a.h5", [40]),
+        write(tmp_path / "b.h5", [50], images=images_of([50], repeats=3)),
+    ]
+    with pytest.raises(DataError, match="one shape is expected"):
+        read_reconstructions(paths)
+
+
+def test_a_truncated_shard_is_named(tmp_path):
+    path = write(tmp_path / "a.h5", [40])
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match="a.h5 is truncated"):
+        read_reconstructions([path])
+
+
+@pytest.mark.parametrize("images", [images_of([1]).astype(float), images_of([1, 2])])
+def test_images_that_do_not_fit_are_not_written(tmp_path, images):
+    with pytest.raises(DataError, match=r"but uint8 \(1, repeats, h, w, 3\) is expected"):
+        write(tmp_path / "a.h5", [1], images=images)
+    assert not (tmp_path / "a.h5").exists()

@@ -1,0 +1,75 @@
+"""Controls get other images' features; the same ones whatever the shard."""
+
+import numpy as np
+import pytest
+
+from neuraldiffuser import storage
+from neuraldiffuser.config.reconstruction import Variant
+from neuraldiffuser.diffusion.variants import FEATURES, choose_donors
+from neuraldiffuser.errors import DataError
+
+IDS = np.array([2, 5, 9, 14, 30, 77])
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Test rows hold their id; held-out rows average to 7."""
+    rows = IDS[:, None, None] * np.ones((1, 2, 3), np.float32)
+    arrays = {
+        "test/id": IDS[::-1],
+        "test/embedding": rows[::-1],
+        "validation/id": np.array([100, 101]),
+        "validation/embedding": np.stack([np.full((2, 3), 6.0), np.full((2, 3), 8.0)]),
+    }
+    storage.write_arrays(tmp_path / "features.h5", arrays)
+    return tmp_path / "features.h5"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_donors_are_other_images_and_all_different(seed):
+    donors = choose_donors(IDS, seed=seed)
+    assert sorted(donors) == sorted(IDS)
+    assert (donors != IDS).all()
+
+
+def test_donors_depend_on_the_seed():
+    assert len({tuple(choose_donors(IDS, seed=seed)) for seed in range(20)}) > 10
+
+
+def test_own_features_are_the_images_own(path):
+    assert FEATURES["own"](path, np.array([9, 2]), 0)[:, 0, 0].tolist() == [9, 2]
+
+
+def test_another_images_features_do_not_depend_on_the_shard(path):
+    whole = FEATURES["another_image"](path, IDS, 4)[:, 0, 0]
+    shards = [FEATURES["another_image"](path, part, 4)[:, 0, 0] for part in np.split(IDS, 3)]
+    assert np.array_equal(whole, choose_donors(IDS, seed=4))
+    assert np.array_equal(whole, np.concatenate(shards))
+
+
+def test_mean_features_are_those_of_held_out_images(path):
+    assert np.array_equal(FEATURES["mean"](path, IDS[:4], 0), np.full((4, 2, 3), 7))
+
+
+def test_every_choice_of_features_is_registered_and_gives_others(path):
+    assert set(Variant.model_fields["features"].annotation.__args__) == set(FEATURES)
+    given = {tuple(read(path, IDS, 0).ravel()) for read in FEATURES.values()}
+    assert len(given) == len(FEATURES)
+
+
+def test_one_image_has_no_other():
+    with pytest.raises(DataError) as error:
+        choose_donors(IDS[:1], seed=0)
+    assert str(error.value) == (
+        "Guidance by another image needs at least two test images; leave that variant out."
+    )
+
+
+def test_a_mean_over_nothing_is_refused(tmp_path):
+    path = tmp_path / "stimulus.h5"
+    storage.write_arrays(path, {"validation/embedding": np.zeros((0, 2, 3))})
+    with pytest.raises(DataError) as error:
+        FEATURES["mean"](path, IDS, 0)
+    assert str(error.value) == (
+        f"{path} has no validation images to average; set decoder.validation_images."
+    )

@@ -1,0 +1,48 @@
+"""The guided sampler on tiny models: settings, engines and embeddings that fit them."""
+
+import numpy as np
+import tiny_models
+
+from neuraldiffuser.config.reconstruction import Reconstruction
+from neuraldiffuser.diffusion.embeddings import Embeddings
+from neuraldiffuser.diffusion.reconstruct import Engine
+from neuraldiffuser.diffusion.schedule import make_schedule
+
+IDS = np.array([11, 205, 4999])
+
+
+def make_settings(**changes) -> Reconstruction:
+    """The corrected reading on a short schedule."""
+    base = {
+        "steps": 8,
+        "classifier_free_scale": 3.0,
+        "tweedie": "exact",
+        "noise_timestep": "aligned",
+        "guidance_loss": "sum_squares",
+        "batch_size": 4,
+    }
+    return Reconstruction(**(base | changes))
+
+
+def make_engine(model, scheduler, settings, *, seed: int = 7) -> Engine:
+    """An engine over the schedule that the settings ask for."""
+    schedule = make_schedule(
+        scheduler,
+        steps=settings.steps,
+        strength=settings.strength,
+        noise_timestep=settings.noise_timestep,
+    )
+    return Engine(model=model, schedule=schedule, settings=settings, seed=seed)
+
+
+def make_embeddings(targets, ids=IDS, *, seed: int = 0) -> Embeddings:
+    """Random embeddings, float64, drawn per id so that any subset has the same rows."""
+
+    def draw(shape):
+        rows = [np.random.default_rng((seed, int(one), *shape)) for one in ids]
+        return np.stack([row.standard_normal(shape) for row in rows])
+
+    features = {name: draw((*tiny_models.CLIP_SHAPE, k)[:2]) for k, name in enumerate(targets)}
+    return Embeddings(
+        np.asarray(ids), draw(tiny_models.LATENT_SHAPE), draw(tiny_models.TEXT_SHAPE), features
+    )
