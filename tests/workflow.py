@@ -1,0 +1,75 @@
+"""Runs the real Snakefile on a world of a test's own, in a folder of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+CORRECTED = REPOSITORY / "config/fidelity/corrected.yaml"
+MINIATURE = REPOSITORY / "config/mini.yaml"
+TINY = REPOSITORY / "tests/tiny_world.yaml"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run of Snakemake said and how it ended."""
+
+    succeeded: bool
+    text: str
+
+    @property
+    def rules_to_run(self) -> set[str]:
+        """Names of the rules that a dry run would start."""
+        return set(re.findall(r"^\s*(?:local)?rule (\w+):", self.text, re.MULTILINE)) - {"all"}
+
+
+@dataclass(frozen=True)
+class World:
+    """A folder in which the workflow runs with given overlays of the configuration."""
+
+    folder: Path
+    overlays: tuple[Path, ...] = (CORRECTED, MINIATURE, TINY)
+
+    def snakemake(self, *arguments: str, changes: dict | None = None) -> Answer:
+        """Runs Snakemake with this world's configuration, plus some changed keys."""
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            *arguments,
+            "--snakefile",
+            str(REPOSITORY / "Snakefile"),
+            "--workflow-profile",
+            str(REPOSITORY / "profiles/default"),
+            "--directory",
+            str(self.folder),
+            "--cores",
+            "2",
+            "--nocolor",
+            "--configfile",
+            *(str(path) for path in self._overlays(changes or {})),
+        ]
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "workflow_scripts")}
+        answer = subprocess.run(command, env=environment, capture_output=True, text=True)
+        return Answer(answer.returncode == 0, answer.stdout + answer.stderr)
+
+    def dry_run(self, *arguments: str, changes: dict | None = None) -> Answer:
+        """What would run."""
+        return self.snakemake(*arguments, "--dry-run", changes=changes)
+
+    def _overlays(self, changes: dict) -> Sequence[Path]:
+        """The world's overlays; then where this repository's models lie; then the changes."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        place = self.folder / "place.yaml"
+        place.write_text(
+            yaml.safe_dump({"paths": {"models": str(REPOSITORY / "resources/mini_models")}})
+        )
+        changed = self.folder / "changes.yaml"
+        changed.write_text(yaml.safe_dump(changes))
+        return [*self.overlays, place, changed]
