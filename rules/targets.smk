@@ -10,7 +10,9 @@ def get_subjects_in_use():
 
 def get_responses(wildcards):
     """Which image each trial of every subject in use showed."""
-    return [f"<data>/{nsd_files.responses(subject)}" for subject in get_subjects_in_use()]
+    return [
+        f"<data>/{nsd_files.responses(subject)}" for subject in get_subjects_in_use()
+    ]
 
 
 def get_autoencoder():
@@ -60,7 +62,9 @@ rule extract_clip_text:
         annotations=[f"<data>/{path}" for path in nsd_files.CAPTIONS],
         weights=f"{get_text_model('text_encoder')}/model.safetensors",
         configuration=f"{get_text_model('text_encoder')}/config.json",
-        tokenizer=multiext(f"{get_text_model('tokenizer')}/", "vocab.json", "merges.txt"),
+        tokenizer=multiext(
+            f"{get_text_model('tokenizer')}/", "vocab.json", "merges.txt"
+        ),
     output:
         target="<results>/targets/clip_text.h5",
     log:

@@ -1,0 +1,213 @@
+"""Fitting an encoding model to a subject's training trials.
+
+The loss is GNet's: squared errors summed over trials and voxels, plus the absolute readout weights.
+All repeats of an image share one forward pass: their squared errors are the number of repeats times
+the squared distance to their mean, up to a constant.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from neuraldiffuser import runtime
+from neuraldiffuser.config.encoding import EncoderTrainingSettings, EncodingSettings, GnetSettings
+from neuraldiffuser.decoders.splits import validation_ids
+from neuraldiffuser.encoding.accuracy import correlate_voxels
+from neuraldiffuser.encoding.gnet import Gnet
+from neuraldiffuser.encoding.prediction import predict
+from neuraldiffuser.errors import ConfigError, TrainingError
+from neuraldiffuser.features import images as preprocessing
+
+
+@dataclass(frozen=True)
+class Responses:
+    """A subject's responses to images.
+
+    Attributes:
+        images: (n, h, w, 3) uint8.
+        means: (n, voxels) float32, averaged over the repeats of each image.
+        repeats: (n,) number of trials behind each mean.
+    """
+
+    images: np.ndarray
+    means: np.ndarray
+    repeats: np.ndarray
+
+    def choose(self, rows: np.ndarray) -> "Responses":
+        """The responses to some of the images, by a boolean mask."""
+        return Responses(self.images[rows], self.means[rows], self.repeats[rows])
+
+    def resize(self, size: int) -> "Responses":
+        """The same with images of ``size`` pixels a side, by PIL's Lanczos filter."""
+        return replace(self, images=preprocessing.resize_with_lanczos(self.images, size))
+
+
+def hold_out(ids: np.ndarray, *, count: int, seed: int) -> np.ndarray:
+    """A boolean mask of the training images that only watch the training.
+
+    Raises:
+        ConfigError: fewer than two images would be left to train on.
+    """
+    if len(ids) - count < 2:
+        raise ConfigError(
+            f"encoding.training.held_out_images is {count}, but there are only {len(ids)} training "
+            "images; hold out fewer."
+        )
+    return np.isin(ids, validation_ids(ids, count=count, seed=seed))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, weights and dropout draw from ``seed``; global generators are left as they were."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def train_gnet(
+    training: Responses, held_out: Responses, *, settings: EncodingSettings, seed: int, device: str
+) -> tuple[Gnet, pd.DataFrame]:
+    """Fits a GNet and returns it as it was in its best epoch.
+
+    Args:
+        training: images to fit.
+        held_out: other training images, on which the best epoch is chosen.
+        settings: sizes and training.
+        seed: of weights, order and dropout.
+        device: torch device.
+
+    Returns:
+        The encoder in evaluation mode, and the curve: epoch, loss (per trial and voxel, without
+        the variance between repeats), held_out_correlation (mean over voxels).
+
+    Raises:
+        TrainingError: the loss is no longer finite.
+    """
+    plan = settings.training
+    small = training.resize(settings.network.image_size)
+    curve, best = [], {}
+    with seeded(seed):
+        encoder = start_encoder(small, settings.network).to(device)
+        optimiser = build_optimiser(encoder, plan)
+        epochs = runtime.progress(
+            range(plan.epochs), description="fitting the encoder", unit="epoch"
+        )
+        for epoch in epochs:
+            order = draw_order(len(small.images), seed=seed, epoch=epoch)
+            loss = train_epoch(encoder, optimiser, small, order.split(plan.batch_size), plan)
+            accuracy = measure_accuracy(encoder, held_out)
+            curve.append({"epoch": epoch, "loss": loss, "held_out_correlation": accuracy})
+            best_epoch = find_best_epoch(curve)
+            if best_epoch == epoch:
+                best = deepcopy(encoder.state_dict())
+            if epoch - best_epoch >= plan.patience:
+                break
+        encoder.load_state_dict(best)
+    return encoder.eval(), pd.DataFrame(curve)
+
+
+def start_encoder(training: Responses, settings: GnetSettings) -> Gnet:
+    """A GNet with fresh weights that is centred on the training images' mean colour."""
+    encoder = Gnet(settings, voxels=training.means.shape[1])
+    mean = training.images.mean(axis=(0, 1, 2), dtype=np.float64) / 255
+    encoder.input_mean.copy_(torch.from_numpy(mean)[:, None, None])
+    return encoder
+
+
+def build_optimiser(encoder: Gnet, plan: EncoderTrainingSettings) -> torch.optim.Optimizer:
+    """Adam with one step for the network and another for the voxels' readout."""
+    network = [*encoder.prefilter.parameters(), *encoder.trunk.parameters()]
+    return torch.optim.Adam(
+        [
+            {"params": network, "lr": plan.learning_rate},
+            {"params": encoder.readout.parameters(), "lr": plan.readout_learning_rate},
+        ]
+    )
+
+
+def draw_order(count: int, *, seed: int, epoch: int) -> torch.Tensor:
+    """The order of the images in an epoch."""
+    return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(count))
+
+
+def train_epoch(
+    encoder: Gnet,
+    optimiser: torch.optim.Optimizer,
+    training: Responses,
+    batches: Sequence[torch.Tensor],
+    plan: EncoderTrainingSettings,
+) -> float:
+    """One pass over the images; returns the mean loss per trial and voxel."""
+    encoder.train()
+    device, total = encoder.input_mean.device, 0.0
+    for rows in batches:
+        images = preprocessing.to_unit_range(training.images[rows]).to(device)
+        loss = squared_error(
+            encoder(images),
+            torch.from_numpy(training.means[rows]).to(device),
+            torch.from_numpy(training.repeats[rows]).to(device),
+        )
+        penalty = plan.weight_penalty * encoder.readout.weight.abs().sum()
+        optimiser.zero_grad(set_to_none=True)
+        (loss + penalty).backward()
+        optimiser.step()
+        total += loss.item()
+    if not np.isfinite(total):
+        raise TrainingError(
+            "The encoder's loss is no longer finite; lower encoding.training.learning_rate."
+        )
+    return total / (training.repeats.sum() * training.means.shape[1])
+
+
+def squared_error(
+    predicted: torch.Tensor, means: torch.Tensor, repeats: torch.Tensor
+) -> torch.Tensor:
+    """Squared errors summed over trials and voxels, less the squares between repeats.
+
+    Args:
+        predicted: (n, voxels).
+        means: (n, voxels) over the repeats of each image.
+        repeats: (n,) trials of each image.
+    """
+    return (repeats[:, None] * (predicted - means) ** 2).sum()
+
+
+def measure_accuracy(encoder: Gnet, responses: Responses) -> float:
+    """Mean over voxels of the correlation over images."""
+    predicted = predict(encoder.eval(), responses.images)
+    return float(correlate_voxels(predicted, responses.means).mean())
+
+
+def find_best_epoch(curve: Sequence[Mapping[str, float]]) -> int:
+    """The first epoch with the highest held-out correlation."""
+    return int(np.argmax([row["held_out_correlation"] for row in curve]))
+
+
+def refuse_released(
+    _training: Responses,
+    _held_out: Responses,
+    *,
+    settings: EncodingSettings,
+    seed: int,  # noqa: ARG001  every source is called alike
+    device: str,  # noqa: ARG001
+) -> tuple[Gnet, pd.DataFrame]:
+    """The released multi-subject weights cannot be read yet.
+
+    Raises:
+        ConfigError: always.
+    """
+    raise ConfigError(
+        f"encoding.source is {settings.source}, but the released GNet weights cannot be converted "
+        "yet; set it to train, which fits the model to the subject's own trials."
+    )
+
+
+SOURCES: dict[str, Callable[..., tuple[Gnet, pd.DataFrame]]] = {
+    "train": train_gnet,
+    "released": refuse_released,
+}
