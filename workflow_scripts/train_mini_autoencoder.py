@@ -4,6 +4,7 @@ In: nothing but a seed; the training scenes are drawn anew. Out: a folder in dif
 layout and a log of the training.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 import neuraldiffuser.torchvision_schemas  # noqa: F401
@@ -12,6 +13,8 @@ from neuraldiffuser import runtime, storage
 from neuraldiffuser.mini import models, quality, scenes, training
 
 HELD_OUT = 200
+# The decoder alone, once the encoder is settled: mends colours without moving the latents.
+POLISH = training.Budget(steps=1000, batch=12, rate=1.5e-3, warmup=20)
 MARGINS = {"peak_signal_to_noise_db": 0.7, "pixel_correlation": 0.01}
 
 
@@ -52,7 +55,13 @@ def train_mini_autoencoder(
         budget=budget,
         path_to_checkpoint=path_to_checkpoint,
     )
-    autoencoder = training.with_unit_latents(trainer.average, images[:HELD_OUT])
+    polisher = training.train(
+        model=training.with_fixed_encoder(trainer.average),
+        loss_of=training.decoder_loss(images=images, batch=POLISH.batch, seed=seed + 1),
+        budget=POLISH,
+        path_to_checkpoint=path_to_checkpoint.with_name("decoder.pt"),
+    )
+    autoencoder = training.with_unit_latents(polisher.average, images[:HELD_OUT])
     models.save_component(autoencoder, path_to_autoencoder)
     log = quality.record(
         seed=seed,
@@ -62,13 +71,14 @@ def train_mini_autoencoder(
         quality=quality.autoencoder_quality(autoencoder, held_out),
         margins=MARGINS,
     )
-    storage.write_json(path_to_log, log)
+    polished = {"budget": asdict(POLISH), "curve": vars(polisher.curve)}
+    storage.write_json(path_to_log, {**log, "decoder_polish": polished})
 
 
 if __name__ == "__main__":
     with runtime.job(snakemake) as settings:  # noqa: F821
         train_mini_autoencoder(
-            path_to_autoencoder=Path(snakemake.output.autoencoder),  # noqa: F821
+            path_to_autoencoder=Path(snakemake.output.autoencoder[0]).parent,  # noqa: F821
             path_to_log=Path(snakemake.output.log),  # noqa: F821
             path_to_checkpoint=Path(snakemake.params.checkpoint),  # noqa: F821
             **settings,

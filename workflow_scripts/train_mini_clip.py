@@ -76,9 +76,9 @@ def train_mini_clip(
 if __name__ == "__main__":
     with runtime.job(snakemake) as settings:  # noqa: F821
         train_mini_clip(
-            path_to_clip=Path(snakemake.output.clip),  # noqa: F821
-            path_to_tokenizer=Path(snakemake.output.tokenizer),  # noqa: F821
-            path_to_text_encoder=Path(snakemake.output.text_encoder),  # noqa: F821
+            path_to_clip=Path(snakemake.output.clip[0]).parent,  # noqa: F821
+            path_to_tokenizer=Path(snakemake.output.tokenizer[0]).parent,  # noqa: F821
+            path_to_text_encoder=Path(snakemake.output.text_encoder[0]).parent,  # noqa: F821
             path_to_log=Path(snakemake.output.log),  # noqa: F821
             path_to_checkpoint=Path(snakemake.params.checkpoint),  # noqa: F821
             **settings,

@@ -86,9 +86,7 @@ def test_mostly_one_object_sometimes_two(drawn):
 
 def test_the_object_is_visible_against_its_background(drawn):
     contrasts = [
-        np.abs(
-            scene.image[inside(item, scene)].mean(axis=0) - scene.image.mean(axis=(0, 1))
-        ).max()
+        np.abs(scene.image[inside(item, scene)].mean(axis=0) - scene.image.mean(axis=(0, 1))).max()
         for scene in drawn
         for item in scene.objects
         if item.kind in ("ball", "box")

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as functional
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTokenizer
 
 from neuraldiffuser.mini import models, scenes
@@ -30,6 +31,7 @@ from neuraldiffuser.storage import replace_atomically
 
 KL_WEIGHT = 5e-4  # per latent element; keeps the latents near a unit normal distribution
 GRADIENT_WEIGHT = 0.3
+DECODER_NOISE = 0.1  # of unscaled latents: a denoiser is not exact either
 SHARE_WITHOUT_CAPTION = 0.12  # for classifier-free guidance
 SHARE_OF_SINGLE_CAPTIONS = 0.35  # the others: the mean of a scene's five captions
 SHARE_PERTURBED = 0.5
@@ -225,10 +227,17 @@ def gradient_difference(first: torch.Tensor, second: torch.Tensor) -> torch.Tens
     return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
 
 
+def reconstruction_error(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Absolute, squared and gradient error of pictures in -1..1."""
+    error = decoded - pixels
+    sharpness = GRADIENT_WEIGHT * gradient_difference(decoded, pixels)
+    return error.abs().mean() + error.square().mean() + sharpness
+
+
 def autoencoder_loss(
     *, images: np.ndarray, batch: int, seed: int
 ) -> Callable[[nn.Module, int], torch.Tensor]:
-    """Reconstruction (absolute, squared and gradient error) plus the weighted KL divergence."""
+    """Error of the round trip plus the weighted KL divergence."""
 
     def loss_of(model: AutoencoderKL, step: int) -> torch.Tensor:
         numbers, normals = generators(seed, step)
@@ -236,16 +245,35 @@ def autoencoder_loss(
         pixels = to_unit_range(chosen[:, :, ::-1].copy() if numbers.random() < 0.5 else chosen)
         posterior = model.encode(pixels).latent_dist
         decoded = model.decode(posterior.sample(generator=normals)).sample.float()
-        error = decoded - pixels
-        reconstruction = error.abs().mean() + error.square().mean()
         divergence = posterior.kl().float().mean() / posterior.mean[0].numel()
-        return (
-            reconstruction
-            + GRADIENT_WEIGHT * gradient_difference(decoded, pixels)
-            + KL_WEIGHT * divergence
-        )
+        return reconstruction_error(decoded, pixels) + KL_WEIGHT * divergence
 
     return loss_of
+
+
+def decoder_loss(
+    *, images: np.ndarray, batch: int, seed: int
+) -> Callable[[nn.Module, int], torch.Tensor]:
+    """Error of decoding the slightly noisy modes of pictures; the encoder stays as it is."""
+
+    def loss_of(model: AutoencoderKL, step: int) -> torch.Tensor:
+        numbers, normals = generators(seed, step)
+        pixels = to_unit_range(images[numbers.integers(len(images), size=batch)])
+        with torch.no_grad():
+            latents = model.encode(pixels).latent_dist.mode()
+        noise = torch.randn(latents.shape, generator=normals)
+        decoded = model.decode(latents + DECODER_NOISE * noise).sample.float()
+        return reconstruction_error(decoded, pixels)
+
+    return loss_of
+
+
+def with_fixed_encoder(autoencoder: AutoencoderKL) -> AutoencoderKL:
+    """A copy whose decoder alone is trained: the latents keep their meaning."""
+    polished = copy.deepcopy(autoencoder).requires_grad_(False)
+    polished.post_quant_conv.requires_grad_(True)
+    polished.decoder.requires_grad_(True)
+    return polished
 
 
 def contrastive_loss(
@@ -343,7 +371,8 @@ def denoising_loss(
         timesteps = torch.from_numpy((spread * steps).astype(np.int64))
         told = pick_conditions(conditions, scenes=scenes, numbers=numbers)
         noisy = scheduler.add_noise(clean, noise, timesteps)
-        predicted = model(noisy, timesteps, told).sample
+        with sdpa_kernel(SDPBackend.MATH):  # of 64 tokens: the fused kernel's gradient is slower
+            predicted = model(noisy, timesteps, told).sample
         return functional.mse_loss(predicted.float(), noise)
 
     return loss_of
