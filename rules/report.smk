@@ -8,6 +8,7 @@ PAPER_TABLES = [
     "table3_subjects",
     "table4_brain_encoding_guidance",
 ]
+PAPER = f"{workflow.basedir}/resources/paper_tables"
 PAGE = f"{workflow.basedir}/workflow_scripts/neuraldiffuser/reporting"
 
 
@@ -89,7 +90,7 @@ wildcard_constraints:
 rule make_table:
     input:
         unpack(get_table_sources),
-        paper=collect("resources/paper_tables/{name}.csv", name=PAPER_TABLES),
+        paper=collect(f"{PAPER}/{{name}}.csv", name=PAPER_TABLES),
     output:
         entries=report(
             "<results>/tables/{table}.csv",
@@ -152,7 +153,7 @@ rule make_figure:
 rule make_gallery:
     input:
         stimuli=ARTEFACTS["stimuli"],
-        reconstructions=get_shards,
+        reconstructions=get_shards_to_evaluate,
     output:
         sheet=report(
             "<results>/gallery/{variant}/{subject}.png",

@@ -85,6 +85,26 @@ STAGES: dict[str, dict[str, str]] = {
         "dtype": "targets.dtype",
         "sessions": "nsd.sessions",
     },
+    "train_encoder": {
+        "settings": "encoding",
+        "seed": "seed",
+    },
+    "pretrain_decoder": {
+        "recipe": "pretraining_recipe",
+    },
+    "finetune_decoder": {
+        "recipe": "finetuning_recipe",
+        "validation_images": "decoder.validation_images",
+    },
+    "predict_embeddings": {
+        "prediction": "decoder.prediction",
+        "test_average": "voxels.test_average",
+        "seed": "seed",
+    },
+    "collect_ground_truth": {
+        "validation_images": "decoder.validation_images",
+        "seed": "seed",
+    },
     "calibrate_guidance": {
         "settings": "reconstruction.calibration_settings",
         "variant": "reconstruction.resolved_variants.{variant}",

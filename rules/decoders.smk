@@ -1,0 +1,134 @@
+# Decoders from voxels to targets, and the embeddings they decode.
+
+from neuraldiffuser.nsd import files as nsd_files
+
+
+def get_other_voxels(wildcards):
+    """Voxels of every pretraining subject but the decoder's own."""
+    others = [name for name in CONFIG.pretraining_subjects if name != wildcards.subject]
+    return collect("<results>/voxels/{subject}.h5", subject=others)
+
+
+def get_teacher(wildcards):
+    """The stimuli and the autoencoder that teach the low-level pipeline, if it has a teacher."""
+    taught = CONFIG.decoder.low_level.teacher == "autoencoder"
+    if wildcards.target != "vae_latent" or not taught:
+        return []
+    return [f"<data>/{nsd_files.STIMULI}", *get_autoencoder_files()]
+
+
+def get_autoencoder_files():
+    """The autoencoder whose encoder makes the latents."""
+    names = ("config.json", "diffusion_pytorch_model.safetensors")
+    return [f"{get_autoencoder()}/{name}" for name in names]
+
+
+rule pretrain_decoder:
+    input:
+        voxels=get_other_voxels,
+        target="<results>/targets/{target}.h5",
+        teacher=get_teacher,
+    output:
+        decoder="<results>/decoders/{target}/{subject}/pretrained.safetensors",
+        curve="<results>/decoders/{target}/{subject}/pretrained_curve.csv",
+    log:
+        "<results>/logs/pretrain_decoder/{target}/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/pretrain_decoder/{target}/{subject}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: DECODER_THREADS
+    resources:
+        gpu=GPUS,
+        mem_mb=24000 if GPUS else 2500,
+        runtime=2880,
+    params:
+        settings=settings("pretrain_decoder"),
+        code=code_id("pretrain_decoder"),
+    message:
+        "{wildcards.target}: pretrains the decoder for {wildcards.subject} on the other subjects"
+    script:
+        "../workflow_scripts/pretrain_decoder.py"
+
+
+rule finetune_decoder:
+    input:
+        voxels="<results>/voxels/{subject}.h5",
+        target="<results>/targets/{target}.h5",
+        pretrained="<results>/decoders/{target}/{subject}/pretrained.safetensors",
+        teacher=get_teacher,
+    output:
+        decoder="<results>/decoders/{target}/{subject}/finetuned.safetensors",
+        curve="<results>/decoders/{target}/{subject}/finetuned_curve.csv",
+    log:
+        "<results>/logs/finetune_decoder/{target}/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/finetune_decoder/{target}/{subject}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: DECODER_THREADS
+    resources:
+        gpu=GPUS,
+        mem_mb=24000 if GPUS else 2500,
+        runtime=2880,
+    params:
+        settings=settings("finetune_decoder"),
+        code=code_id("finetune_decoder"),
+    message:
+        "{wildcards.target}: finetunes the decoder of {wildcards.subject}"
+    script:
+        "../workflow_scripts/finetune_decoder.py"
+
+
+rule predict_embeddings:
+    input:
+        voxels="<results>/voxels/{subject}.h5",
+        target="<results>/targets/{target}.h5",
+        decoder="<results>/decoders/{target}/{subject}/finetuned.safetensors",
+    output:
+        embeddings="<results>/embeddings/{target}/{subject}.h5",
+    log:
+        "<results>/logs/predict_embeddings/{target}/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/predict_embeddings/{target}/{subject}.jsonl"
+    wildcard_constraints:
+        subject=r"subj\d\d",
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: DECODER_THREADS
+    resources:
+        gpu=GPUS,
+        mem_mb=24000 if GPUS else 2500,
+        runtime=240,
+    params:
+        settings=settings("predict_embeddings"),
+        code=code_id("predict_embeddings"),
+    message:
+        "{wildcards.target}, {wildcards.subject}: decodes test and validation images"
+    script:
+        "../workflow_scripts/predict_embeddings.py"
+
+
+rule collect_ground_truth:
+    input:
+        voxels=collect("<results>/voxels/{subject}.h5", subject=CONFIG.subjects),
+        target="<results>/targets/{target}.h5",
+    output:
+        embeddings="<results>/embeddings/{target}/stimulus.h5",
+    log:
+        "<results>/logs/collect_ground_truth/{target}.log",
+    benchmark:
+        "<results>/benchmarks/collect_ground_truth/{target}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=settings("collect_ground_truth"),
+        code=code_id("collect_ground_truth"),
+    message:
+        "{wildcards.target}: cuts the true embeddings of test and validation images out"
+    script:
+        "../workflow_scripts/collect_ground_truth.py"
