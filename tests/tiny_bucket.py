@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from neuraldiffuser.config.mini import Mini
+from neuraldiffuser.config.mini import WorldSettings
 from neuraldiffuser.mini import bucket
 from neuraldiffuser.mini.world import World
 from neuraldiffuser.nsd import files
@@ -13,9 +13,11 @@ SUBJECTS = ("subj01", "subj02")
 
 def tiny_world() -> World:
     """Two subjects with 12 shared and 28 own scenes in three sessions of 40 trials."""
-    mini = Mini(shared_images=12, own_images=28, trials_per_session=40, voxels=(150, 190))
+    settings = WorldSettings(
+        shared_images=12, own_images=28, trials_per_session=40, voxels=(150, 190)
+    )
     sessions = dict.fromkeys(SUBJECTS, 3)
-    return World(mini=mini, subjects=SUBJECTS, sessions=sessions, betas=VERSION)
+    return World(settings=settings, subjects=SUBJECTS, sessions=sessions, betas=VERSION)
 
 
 def write_tiny_bucket(folder: Path) -> Path:

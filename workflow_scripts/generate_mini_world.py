@@ -4,22 +4,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from neuraldiffuser import runtime
-from neuraldiffuser.config.mini import Mini
+from neuraldiffuser.config.mini import WorldSettings
 from neuraldiffuser.mini import bucket
+from neuraldiffuser.mini.world import World
 
 
 def generate_mini_world(
     *,
-    mini: Mini,
+    folder: str,
+    world: WorldSettings,
     sessions: Mapping[str, int],
     subjects: Sequence[str],
     pretraining_subjects: Sequence[str],
     betas: str,
 ) -> None:
-    """Writes the bucket into the folder ``mini.bucket``.
+    """Writes the bucket.
 
     Args:
-        mini: how large the world is and how its brains respond.
+        folder: where it goes.
+        world: how large the world is and how its brains respond.
         sessions: number of sessions by subject.
         subjects: who is evaluated.
         pretraining_subjects: whose trials pretrain decoders.
@@ -29,8 +32,8 @@ def generate_mini_world(
         ConfigError: sessions, trials and pictures do not fit together.
     """
     everybody = tuple(sorted({*subjects, *pretraining_subjects}))
-    world = bucket.World(mini=mini, subjects=everybody, sessions=sessions, betas=betas)
-    bucket.write_bucket(Path(mini.bucket), world)
+    plan = World(settings=world, subjects=everybody, sessions=sessions, betas=betas)
+    bucket.write_bucket(Path(folder), plan)
 
 
 if __name__ == "__main__":

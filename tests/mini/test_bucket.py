@@ -41,7 +41,8 @@ def test_the_bucket_holds_exactly_the_listed_files(tiny_bucket):
 def test_the_script_writes_the_same_bytes_again(tiny_bucket, tmp_path):
     plan = tiny_world()
     generate_mini_world(
-        mini=plan.mini.model_copy(update={"bucket": str(tmp_path / "again")}),
+        folder=str(tmp_path / "again"),
+        world=plan.settings,
         sessions=plan.sessions,
         subjects=["subj02"],
         pretraining_subjects=["subj01", "subj02"],
@@ -52,9 +53,13 @@ def test_the_script_writes_the_same_bytes_again(tiny_bucket, tmp_path):
 
 def test_another_seed_gives_other_brains_and_scenes(tiny_bucket, tmp_path):
     plan = tiny_world()
-    mini = plan.mini.model_copy(update={"bucket": str(tmp_path), "seed": 8})
     generate_mini_world(
-        mini=mini, sessions=plan.sessions, subjects=[], pretraining_subjects=SUBJECTS, betas=VERSION
+        folder=str(tmp_path),
+        world=plan.settings.model_copy(update={"seed": 8}),
+        sessions=plan.sessions,
+        subjects=[],
+        pretraining_subjects=SUBJECTS,
+        betas=VERSION,
     )
     before, after = digests(tiny_bucket), digests(tmp_path)
     assert [name for name in before if before[name] == after[name]] == []
@@ -181,7 +186,7 @@ def test_pictures_are_the_scenes_of_their_ids(tiny_bucket):
     with h5py.File(tiny_bucket / files.STIMULI) as file:
         pictures = file["imgBrick"]
         assert (pictures.shape, pictures.dtype) == ((68, 64, 64, 3), np.uint8)
-        scene = scenes.draw_scene(seed=tiny_world().mini.seed, scene=41)
+        scene = scenes.draw_scene(seed=tiny_world().settings.seed, scene=41)
         np.testing.assert_array_equal(pictures[41], scene.image)
 
 
@@ -204,6 +209,6 @@ def test_ground_truth_ceilings_are_nsds(tiny_bucket):
 @pytest.mark.parametrize("change", [{"own_images": 29}, {"trials_per_session": 30}])
 def test_sessions_that_do_not_hold_the_pictures_are_refused(change):
     plan = tiny_world()
-    wrong = dataclasses.replace(plan, mini=plan.mini.model_copy(update=change))
+    wrong = dataclasses.replace(plan, settings=plan.settings.model_copy(update=change))
     with pytest.raises(ConfigError, match=r"nsd.sessions.subj01 is 3, but 12\d trials"):
         world.require_whole_design(wrong)

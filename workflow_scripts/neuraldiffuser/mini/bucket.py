@@ -43,7 +43,7 @@ def write_design(bucket: Path, world: World) -> None:
     arrays = {
         "masterordering": master_ordering(world)[None] + 1.0,
         "subjectim": pictures + 1.0,
-        "sharedix": pictures[:1, : world.mini.shared_images] + 1.0,
+        "sharedix": pictures[:1, : world.settings.shared_images] + 1.0,
     }
     storage.write_bytes(bucket / files.DESIGN, encode_matlab(arrays))
 
@@ -59,7 +59,7 @@ def encode_matlab(arrays: Mapping[str, np.ndarray]) -> bytes:
 def write_stimulus_information(bucket: Path, world: World) -> None:
     """nsd_stim_info_merged.csv."""
     number = len(coco_ids(world))
-    shared = picture_ids(world)[0, : world.mini.shared_images]
+    shared = picture_ids(world)[0, : world.settings.shared_images]
     table = pd.DataFrame(
         {
             "cocoId": coco_ids(world),
@@ -95,8 +95,8 @@ def _trials_of_pictures(planned: np.ndarray, number: int) -> pd.DataFrame:
 def describe_responses(world: World, subject: str) -> pd.DataFrame:
     """The trials of responses.tsv: which picture each trial showed, and a made-up button press."""
     planned = planned_ids(world)[subject]
-    session, position = np.divmod(np.arange(len(planned)), world.mini.trials_per_session)
-    run = position * RUNS // world.mini.trials_per_session
+    session, position = np.divmod(np.arange(len(planned)), world.settings.trials_per_session)
+    run = position * RUNS // world.settings.trials_per_session
     shown = pd.DataFrame(
         {"SUBJECT": subject_number(subject), "SESSION": session + 1, "RUN": run + 1}
     )
@@ -127,7 +127,7 @@ def draw_pictures(world: World) -> list[scenes.Scene]:
         range(len(coco_ids(world))), description="drawing scenes", unit="scene"
     )
     return [
-        scenes.draw_scene(seed=world.mini.seed, scene=number, size=world.mini.image_size)
+        scenes.draw_scene(seed=world.settings.seed, scene=number, size=world.settings.image_size)
         for number in numbers
     ]
 

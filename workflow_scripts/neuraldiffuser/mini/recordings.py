@@ -61,7 +61,7 @@ def create_subject(world: World, name: str) -> Subject:
     tuning = brains.draw_tuning(
         world.generator(name, "tuning"),
         voxels=brain.general,
-        mean_ceiling=world.mini.noise_ceiling,
+        mean_ceiling=world.settings.noise_ceiling,
     )
     positions = brain.positions.astype(np.float32)
     return Subject(
@@ -111,7 +111,7 @@ def record_session(subject: Subject, *, session: int, signal: np.ndarray) -> np.
         rng,
         trials=len(signal),
         patterns=subject.patterns,
-        shared=subject.world.mini.shared_noise,
+        shared=subject.world.settings.shared_noise,
     )
     noise = brains.noise_deviation(subject.tuning)
     heard = (signal + noise * betas[:, subject.general]) / np.sqrt(1 + noise**2)
@@ -253,7 +253,7 @@ def write_recordings(bucket: Path, world: World, *, name: str, drawn: Sequence[S
     seen, which = np.unique(planned, return_inverse=True)
     signal = brains.noise_free_signal(subject.tuning, [drawn[number] for number in seen])
     normalised = []
-    for session, trials in enumerate(which.reshape(-1, world.mini.trials_per_session), start=1):
+    for session, trials in enumerate(which.reshape(-1, world.settings.trials_per_session), start=1):
         betas = record_session(subject, session=session, signal=signal[trials])
         write_session(bucket, subject, session=session, betas=betas)
         normalised.append(normalise_session(betas))

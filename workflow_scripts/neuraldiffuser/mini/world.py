@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuraldiffuser.config.mini import Mini
+from neuraldiffuser.config.mini import WorldSettings
 from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.nsd.design import subject_number
 
@@ -17,30 +17,30 @@ PURPOSES = ("tuning", "volume", "session", "patterns", "invalid", "gain", "respo
 class World:
     """What the bucket holds, from the configuration."""
 
-    mini: Mini
+    settings: WorldSettings
     subjects: tuple[str, ...]
     sessions: Mapping[str, int]
     betas: str  # their version, which names their folder
 
     def voxels_of(self, subject: str) -> int:
         """Number of nsdgeneral voxels."""
-        return self.mini.voxels[self.subjects.index(subject) % len(self.mini.voxels)]
+        return self.settings.voxels[self.subjects.index(subject) % len(self.settings.voxels)]
 
     def generator(self, subject: str, purpose: str, item: int = 0) -> np.random.Generator:
         """The generator of one random thing; nothing else draws from it."""
         code = PURPOSES.index(purpose)
-        return np.random.default_rng((self.mini.seed, subject_number(subject), code, item))
+        return np.random.default_rng((self.settings.seed, subject_number(subject), code, item))
 
 
 def require_whole_design(world: World) -> None:
     """Raises ConfigError unless the sessions hold every picture exactly three times."""
-    trials = REPEATS * (world.mini.shared_images + world.mini.own_images)
+    trials = REPEATS * (world.settings.shared_images + world.settings.own_images)
     for subject in world.subjects:
-        if world.sessions.get(subject, 0) * world.mini.trials_per_session != trials:
+        if world.sessions.get(subject, 0) * world.settings.trials_per_session != trials:
             raise ConfigError(
                 f"nsd.sessions.{subject} is {world.sessions.get(subject, 0)}, but {trials} trials "
-                f"(three per picture) in sessions of {world.mini.trials_per_session} need "
-                f"{trials / world.mini.trials_per_session:g}; change nsd.sessions or mini."
+                f"(three per picture) in sessions of {world.settings.trials_per_session} need "
+                f"{trials / world.settings.trials_per_session:g}; change one of them."
             )
 
 
@@ -50,20 +50,20 @@ def master_ordering(world: World) -> np.ndarray:
     As in NSD the order is common to all subjects, and the repeats of a picture spread over
     neighbouring and distant sessions.
     """
-    rng = np.random.default_rng((world.mini.seed, 0))
+    rng = np.random.default_rng((world.settings.seed, 0))
     return rng.permutation(
-        np.tile(np.arange(world.mini.shared_images + world.mini.own_images), REPEATS)
+        np.tile(np.arange(world.settings.shared_images + world.settings.own_images), REPEATS)
     )
 
 
 def picture_ids(world: World) -> np.ndarray:
     """0-based 73k ids (subjects, pictures) that each subject sees, the shared ones first."""
     count = len(world.subjects)
-    everything = np.random.default_rng((world.mini.seed, 1)).permutation(
-        world.mini.shared_images + count * world.mini.own_images
+    everything = np.random.default_rng((world.settings.seed, 1)).permutation(
+        world.settings.shared_images + count * world.settings.own_images
     )
-    shared = np.sort(everything[: world.mini.shared_images])
-    own = everything[world.mini.shared_images :].reshape(count, world.mini.own_images)
+    shared = np.sort(everything[: world.settings.shared_images])
+    own = everything[world.settings.shared_images :].reshape(count, world.settings.own_images)
     return np.concatenate([np.tile(shared, (count, 1)), own], axis=1)
 
 
@@ -77,8 +77,8 @@ def planned_ids(world: World) -> dict[str, np.ndarray]:
 
 def coco_ids(world: World) -> np.ndarray:
     """A made-up COCO picture id (pictures,) per 73k id, in no order."""
-    number = world.mini.shared_images + len(world.subjects) * world.mini.own_images
-    return 1000 + 7 * np.random.default_rng((world.mini.seed, 2)).permutation(number)
+    number = world.settings.shared_images + len(world.subjects) * world.settings.own_images
+    return 1000 + 7 * np.random.default_rng((world.settings.seed, 2)).permutation(number)
 
 
 def coco_splits(world: World) -> np.ndarray:
