@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from neuraldiffuser import storage
+from neuraldiffuser.config.root import Config
 from neuraldiffuser.mini import scenes
 
 METRICS = {  # name: (base, gain by guidance, gain by a control, unit, direction)
@@ -303,4 +304,29 @@ def write_findings(world: World) -> None:
                 }
             ],
         },
+    )
+
+
+def configure(world: World, **report: object) -> Config:
+    """A configuration that fits the invented experiment: the miniature's judges, context only."""
+    judges = [
+        {
+            "name": name,
+            "label": f"Judge({name})",
+            "network": "alexnet",
+            "node": "layer_2",
+            "measure": "distance" if name == "lite_distance" else "identification",
+            "level": "early" if name in ("lite_early", "lite_middle") else "late",
+        }
+        for name in METRICS
+        if name.startswith("lite_")
+    ]
+    findings = {"early": ["lite_early"], "late": ["lite_pooled"]}
+    return Config.model_validate(
+        {
+            "subjects": world.subjects,
+            "reconstruction": {"run": world.variants},
+            "evaluation": {"judges": judges, "findings": findings},
+            "report": {"title": "An invented world", "paper_values": "context"} | report,
+        }
     )

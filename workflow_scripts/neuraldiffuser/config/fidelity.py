@@ -256,6 +256,15 @@ SWITCHES: tuple[Switch, ...] = (
         "training images, the scale at which guidance stands in a chosen ratio to the denoiser.",
     ),
     Switch(
+        key="reconstruction.variants.ground_truth_guided.scale",
+        place="Guidance scale kappa for ground-truth embeddings (Fig. 9)",
+        paper="300000",
+        released=300_000.0,
+        corrected="auto",
+        why="Features without decoding errors bear a stronger guidance, so their scale is "
+        "calibrated by itself.",
+    ),
+    Switch(
         key="evaluation.first_resize",
         place="Resizing before any metric",
         paper="follows earlier work",

@@ -46,7 +46,7 @@ def draw_differences(sources: Sources, experiment: Presentation) -> Figure:
     return Figure(
         title="What guidance changes",
         caption="Each point is the mean over test images of the difference between two variants on "
-        "the same image, after averaging over repeats and subjects; the line is the 95 % bootstrap "
+        "the same image, after averaging over repeats and subjects; the line is the bootstrap "
         "interval over images. An interval that does not touch the vertical line excludes zero. "
         "For a metric marked ↓ lower is better. Guidance by features that do not belong to the "
         "image is the control: it must not gain.",
@@ -139,7 +139,7 @@ def draw_metrics(sources: Sources, experiment: Presentation) -> Figure:
     return Figure(
         title="Every metric, every variant",
         caption="A panel per metric, a row per variant. The coloured point is the mean over "
-        "repeats, subjects and test images with its 95 % bootstrap interval over images; grey "
+        "repeats, subjects and test images with its bootstrap interval over images; grey "
         "marks are single subjects. ↑: higher is better, ↓: lower is better. Variants called "
         "ground truth start from the stimulus' own embeddings and bound what decoding could reach.",
         alt=_tell_metrics(data, experiment),
@@ -274,7 +274,8 @@ def draw_retrieval(sources: Sources, experiment: Presentation) -> Figure:
         title="Retrieval",
         caption="Image retrieval: given a brain, find its image among random test images; brain "
         "retrieval: given an image, find its brain. A row per embedding, and one for the vote of "
-        "all guidance layers; marks are subjects with 95 % intervals; the dashed line is chance.",
+        "all guidance layers; marks are subjects with bootstrap intervals; the dashed line is "
+        "chance.",
         alt=_tell_retrieval(data),
         data=data,
         image=style.encode_figure(figure),
@@ -331,7 +332,7 @@ def draw_brain_correlation(sources: Sources, experiment: Presentation) -> Figure
         title="Brain correlation",
         caption="An encoding model predicts the responses to a reconstruction; the value is their "
         "correlation with the measured responses (mean of a test image's trials), region by "
-        "region, averaged over subjects, with 95 % bootstrap intervals over images. The metric "
+        "region, averaged over subjects, with bootstrap intervals over images. The metric "
         "knows nothing of the networks that guide.",
         alt=_tell_regions(data, experiment),
         data=data,
@@ -481,7 +482,7 @@ def draw_training_curves(sources: Sources, experiment: Presentation) -> Figure: 
         title="Training of the decoders",
         caption="Training loss over steps for each embedding: pretraining on the other subjects "
         "(grey), finetuning on the subject itself (blue), a line per subject. The contrastive loss "
-        "changes a third of the way, so a step there is expected.",
+        "changes part of the way, so a step in the curve is expected.",
         alt=_tell_curves(data),
         data=data,
         image=style.encode_figure(figure),

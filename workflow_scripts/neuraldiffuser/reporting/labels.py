@@ -6,6 +6,7 @@ from neuraldiffuser.config.evaluation import Judge
 from neuraldiffuser.config.reconstruction import Variant
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.metrics import AREAS, Metric, brain_metric, metrics_of
+from neuraldiffuser.reporting import words
 
 LOW, HIGH, REPEATS, BRAIN, RETRIEVAL, QUALITY = (
     "Low level",
@@ -92,8 +93,8 @@ def describe_guidance(name: str, variants: Mapping[str, Variant]) -> str:
     scale = guidance_scale(name, variants)
     if scale == 0:
         return "no guidance\nκ 0"
-    shown = f"κ × {variant.scale_factor:g}" if scale is None else f"κ {scale:g}"
-    return f"{shown}\nη {variant.strength:g}"
+    shown = f"× {variant.scale_factor:g}" if scale is None else words.group_thousands(scale)
+    return f"κ {shown}\nη {variant.strength:g}"
 
 
 def describe_variant(name: str, variants: Mapping[str, Variant]) -> str:
@@ -108,5 +109,8 @@ def describe_variant(name: str, variants: Mapping[str, Variant]) -> str:
         "mean": "the mean feature",
     }[variant.features]
     scale = guidance_scale(name, variants)
-    strength = "calibrated on held-out images" if scale is None else f"{scale:g}"
-    return f"{source}, guided by {features}; κ {strength}, η {variant.strength:g}"
+    if scale is None:
+        shown = f"{variant.scale_factor:g} times the calibrated scale"
+    else:
+        shown = words.group_thousands(scale)
+    return f"{source}, guided by {features}, κ {shown}, η {variant.strength:g}"

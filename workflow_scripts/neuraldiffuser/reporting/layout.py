@@ -58,7 +58,12 @@ def lay_out_parts(table: Table, *, comparable: bool) -> list[Part]:
     else:
         divisions = [(OUR_PART, ours), (PAPER_PART, paper)]
     return [
-        _lay_out_part(title, chosen, metrics_in_rows=table.metrics_in_rows, comparable=comparable)
+        _lay_out_part(
+            title,
+            chosen,
+            metrics_in_rows=table.metrics_in_rows or title == OUR_PART,
+            comparable=comparable,
+        )
         for title, chosen in divisions
         if len(chosen)
     ]

@@ -142,14 +142,15 @@ def _tell_budget(decoder: DecoderSettings) -> str:
 def _tell_reconstruction(description: Description) -> str:
     sampler, layers = description.reconstruction, description.targets.clip_image.layers
     run = int(sampler.steps * sampler.strength)
+    noise = NOISE_LEVELS[sampler.noise_timestep]
     return (
-        "Image-to-image sampling from the decoded latent with "
-        f"{NOISE_LEVELS[sampler.noise_timestep]}: the last {run} of {sampler.steps} DDIM steps, "
-        f"classifier-free guidance {sampler.classifier_free_scale:g}, self-attention guidance "
+        f"Image-to-image sampling from the decoded latent with {noise}: the last {run} of "
+        f"{sampler.steps} DDIM steps, classifier-free guidance "
+        f"{sampler.classifier_free_scale:g}, self-attention guidance "
         f"{sampler.self_attention_scale:g}. Primary visual feature guidance acts on the "
-        f"{GUIDED_STEPS[sampler.guided_steps]} η of these steps; its loss is "
-        f"{LOSSES[sampler.guidance_loss]} between {len(layers)} decoded CLIP layers and those of "
-        f"the image behind the clean estimate, which is computed {TWEEDIE[sampler.tweedie]}. "
+        f"{GUIDED_STEPS[sampler.guided_steps]} η of these steps. It compares {len(layers)} decoded "
+        "CLIP layers with those of the image behind the clean estimate, by "
+        f"{LOSSES[sampler.guidance_loss]}; the estimate is computed {TWEEDIE[sampler.tweedie]}. "
         f"{words.write_count(sampler.repeats, 'repeat')} per image, from the same noise in every "
         f"variant. Variants: {_tell_variants(description)}."
     )

@@ -101,18 +101,12 @@ def show_examples(sources: Sources, experiment: Presentation) -> Figure:
 
 def show_hyperparameters(sources: Sources, experiment: Presentation) -> Figure:
     """Fig. 8: guidance of growing scale and strength."""
-    names = [
-        name for name in experiment.brain_variants() if experiment.variants[name].features == "own"
-    ]
-    if len(names) < 3:
+    columns = order_columns(experiment)
+    if len(columns) < 3:
         return _say_pending(
             "Guidance scale and strength (Fig. 8)",
             "The sweep over guidance scales and strengths has not been run in this experiment.",
         )
-    columns = [
-        Column(labels.describe_guidance(name, experiment.variants), name, experiment.subjects[0])
-        for name in labels.order_by_guidance(names, experiment.variants)
-    ]
     return _show_grid(
         sources,
         experiment,
@@ -121,6 +115,15 @@ def show_hyperparameters(sources: Sources, experiment: Presentation) -> Figure:
         caption="Left: the stimulus. Then the first repeat for growing guidance scale κ and "
         f"strength η, from the responses of {experiment.subjects[0]}; below it, its PixCorr.",
     )
+
+
+def order_columns(experiment: Presentation) -> list[Column]:
+    """A column per guidance scale and strength that was run, from none to most."""
+    names = [n for n in experiment.brain_variants() if experiment.variants[n].features == "own"]
+    return [
+        Column(labels.describe_guidance(name, experiment.variants), name, experiment.subjects[0])
+        for name in labels.order_by_guidance(names, experiment.variants)
+    ]
 
 
 def show_subjects(sources: Sources, experiment: Presentation) -> Figure:

@@ -121,9 +121,7 @@ def describe_experiment(description: Description, card: pd.DataFrame) -> dict[st
 
 def tell_findings(findings: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Claims and observations as sentences, and how many claims hold."""
-    claims = [
-        {"holds": claim["holds"], "sentence": write_finding(claim)} for claim in findings["claims"]
-    ]
+    claims = [tell_finding(claim) | {"holds": claim["holds"]} for claim in findings["claims"]]
     held = sum(claim["holds"] for claim in claims)
     if not claims:
         verdict = "This experiment makes no claim: what its claims need has not been run."
@@ -134,20 +132,22 @@ def tell_findings(findings: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[s
     return {
         "claims": claims,
         "verdict": verdict,
-        "observations": [write_finding(finding) for finding in findings["observations"]],
+        "observations": [tell_finding(finding) for finding in findings["observations"]],
     }
 
 
-def write_finding(finding: Mapping[str, Any]) -> str:
-    """One claim or observation with its numbers: name, estimate, interval, n."""
+def tell_finding(finding: Mapping[str, Any]) -> dict[str, str]:
+    """A claim or observation in words, and its numbers: estimate, interval, n."""
     signed = " minus " in finding["name"]
     unit = finding["unit"]
     numbers = words.write_estimate(
         finding["estimate"], *finding["interval"], unit=unit, signed=signed
     )
     shown_unit = "" if unit in words.PERCENT_UNITS else f" {unit}"
-    name = finding["name"][0].upper() + finding["name"][1:]
-    return f"{name}: {numbers}{shown_unit}, n = {words.group_thousands(finding['n'])}."
+    return {
+        "sentence": finding["name"][0].upper() + finding["name"][1:],
+        "numbers": f"{numbers}{shown_unit}, n = {words.group_thousands(finding['n'])}",
+    }
 
 
 def embed_figure(path: Path) -> dict[str, Any]:
@@ -290,7 +290,7 @@ def list_warnings(
     """What a reader should know before trusting the report."""
     return [
         *(
-            f"This claim does not hold: {write_finding(claim)}"
+            f"This claim does not hold: {claim['name']}."
             for claim in findings["claims"]
             if not claim["holds"]
         ),

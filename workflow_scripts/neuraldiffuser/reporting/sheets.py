@@ -129,7 +129,7 @@ def draw_message(text: str, *, width: int = 900, height: int = 160) -> Image.Ima
 def encode_png(sheet: Image.Image) -> bytes:
     """PNG bytes of a sheet, without metadata."""
     buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG", optimize=True)
+    sheet.save(buffer, format="PNG")
     return buffer.getvalue()
 
 

@@ -1,0 +1,63 @@
+"""The declared switches exist, their values are valid, and the page tells them."""
+
+from dataclasses import replace
+
+import pytest
+from pydantic import ValidationError
+
+from neuraldiffuser.config import fidelity
+from neuraldiffuser.config.fidelity import SWITCHES, fidelity_page, name_reading
+from neuraldiffuser.config.root import Config
+
+
+def with_value(key, value):
+    """The defaults with one key changed, validated as a whole."""
+    changed = Config().model_dump(mode="json")
+    place = changed
+    *folders, last = key.split(".")
+    for name in folders:
+        place = place[name]
+    place[last] = value
+    return Config.model_validate(changed)
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=lambda switch: switch.key)
+@pytest.mark.parametrize("reading", fidelity.READINGS)
+def test_both_values_of_a_switch_are_valid(switch, reading):
+    value = getattr(switch, reading)
+    assert fidelity.read_key(with_value(switch.key, value), switch.key) == value
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=lambda switch: switch.key)
+def test_a_value_of_no_reading_is_refused(switch):
+    with pytest.raises(ValidationError):
+        with_value(switch.key, "nobody's reading")
+
+
+def test_no_switch_is_declared_twice():
+    assert len({switch.key for switch in SWITCHES}) == len(SWITCHES)
+
+
+def test_the_page_is_the_generated_one():
+    assert fidelity.PAGE.read_text(encoding="utf-8") == fidelity_page(), (
+        "run python -m neuraldiffuser.config.fidelity and commit docs/fidelity.md"
+    )
+
+
+def test_the_page_has_a_row_of_eight_cells_for_every_switch():
+    rows = [row for row in fidelity_page().splitlines() if row.startswith("| `")]
+    assert len(rows) == len(SWITCHES)
+    assert {row.count(" | ") for row in rows} == {7}
+
+
+def test_the_guidance_features_name_the_reading():
+    assert name_reading(Config()) == "released reading: MLP branches of blocks 1–6"
+    corrected = with_value("targets.clip_image.node", "block_output")
+    assert name_reading(corrected) == "corrected reading: block outputs of layers 2–12"
+
+
+def test_departures_are_found(monkeypatch):
+    assert fidelity.compare_reading(Config(), "released") == []
+    first = replace(SWITCHES[0], released="another value")
+    monkeypatch.setattr(fidelity, "SWITCHES", (first,))
+    assert fidelity.compare_reading(Config(), "released") == [first]

@@ -1,0 +1,33 @@
+from neuraldiffuser import storage
+from neuraldiffuser.provenance import sidecar_path
+from neuraldiffuser.reporting.provenance_table import list_software, list_stages, trace_sidecars
+
+
+def sign(path, stage, inputs, device="cpu", torch="1.0"):
+    path.write_text(path.name)
+    sidecar = {
+        "stage": stage,
+        "device": device,
+        "code": stage * 20,
+        "inputs": dict.fromkeys(inputs),
+    }
+    storage.write_json(sidecar_path(path), sidecar | {"software": {"torch": torch}})
+
+
+def test_everything_behind_a_file_is_found_once(tmp_path):
+    a, b, c = (tmp_path / name for name in "abc")
+    sign(a, "first", [str(tmp_path / "raw")])
+    sign(b, "second", [str(a)], device="cuda", torch="2.0")
+    sign(c, "third", [str(a), str(b)])
+    found = trace_sidecars([c, b])
+    assert [sidecar["stage"] for sidecar in found] == ["first", "second", "third"]
+    stages = list_stages(found).set_index("stage")
+    assert stages.loc["second", "device"] == "cuda"
+    assert stages.loc["first", "files"] == 1
+    assert list_software(found).set_index("package").loc["torch", "version"] == "1.0, 2.0"
+
+
+def test_a_file_without_a_sidecar_has_nothing_behind_it(tmp_path):
+    assert trace_sidecars([tmp_path / "none"]) == []
+    assert list_stages([]).empty
+    assert list_software([]).empty

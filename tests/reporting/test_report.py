@@ -1,0 +1,175 @@
+import html
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from neuraldiffuser import storage
+from neuraldiffuser.reporting import catalogue, gallery, report, sheets, tables
+from neuraldiffuser.reporting.result import write_figure
+from neuraldiffuser.reporting.sources import Sources
+
+FOLDER = Path(report.__file__).parent
+PAPER = Path(__file__).parents[2] / "resources" / "paper_tables"
+
+
+@pytest.fixture(scope="module")
+def evidence(world, experiment, drawn, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    for name, figure in drawn.items():
+        paths = [folder / f"{name}{ending}" for ending in (".png", ".csv", ".json")]
+        write_figure(figure, path_to_image=paths[0], path_to_data=paths[1], path_to_words=paths[2])
+    for name, kinds in catalogue.TABLES.items():
+        sources = Sources({k: world.paths(k) for k in kinds})
+        made = tables.make_table(name, sources=sources, experiment=experiment, paper=PAPER)
+        storage.write_table(folder / f"{name}.csv", made.entries)
+    sheet = gallery.draw_comparison_sheet(
+        path_to_stimuli=world.stimuli,
+        paths_to_reconstructions=[
+            path for path in world.paths("reconstructions") if path.parts[-2] == "stimulus"
+        ],
+        variants=["ground_truth_guided"],
+        images=4,
+    )
+    storage.write_bytes(folder / "stimulus.jpg", sheets.encode_jpeg(sheet))
+    return report.Evidence(
+        figures=[folder / f"{name}.png" for name in catalogue.FIGURES],
+        tables=[folder / f"{name}.csv" for name in catalogue.TABLES],
+        sheets=[folder / "stimulus.jpg"],
+        calibrations=world.paths("calibrations"),
+        findings=world.results / "findings.json",
+        data_card=world.results / "voxels/data_card.csv",
+    )
+
+
+def render(evidence, config):
+    return report.render_report(
+        evidence,
+        description=config.description,
+        template=FOLDER / "report.html.jinja",
+        style=FOLDER / "report.css",
+    )
+
+
+@pytest.fixture(scope="module")
+def page(evidence, config):
+    return render(evidence, config)
+
+
+class Elements(HTMLParser):
+    """Collects start tags with attributes, and checks that tags are closed in order."""
+
+    VOID = {"meta", "img", "link", "br", "hr", "input"}
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.open = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def elements(page):
+    parser = Elements()
+    parser.feed(page)
+    assert not parser.open
+    return parser.found
+
+
+def text_of(page, section):
+    inside = re.search(rf'<section id="{section}">(.*?)</section>', page, re.DOTALL)[1]
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", inside)))
+
+
+def test_nothing_is_loaded_from_elsewhere(page):
+    for tag, attributes in elements(page):
+        assert tag not in ("script", "link", "iframe", "object", "embed")
+        assert attributes.get("src", "data:").startswith("data:")
+    assert "@import" not in page and "url(" not in page
+
+
+def test_every_picture_has_a_text_that_states_its_result(page):
+    pictures = [attributes for tag, attributes in elements(page) if tag == "img"]
+    assert len(pictures) == len(catalogue.FIGURES) + 1
+    assert all(attributes["alt"].strip() for attributes in pictures)
+
+
+def test_the_same_results_give_the_same_bytes(evidence, config, page):
+    assert render(evidence, config) == page
+
+
+def test_the_title_names_the_reading(page):
+    title = re.search(r"<title>(.*?)</title>", page)[1]
+    assert title == "An invented world (released reading: MLP branches of blocks 1–6)"
+
+
+def test_sentences_follow_the_findings(page, world):
+    findings = storage.read_json(world.results / "findings.json")
+    told = text_of(page, "findings")
+    assert "1 of 2 claims" in told
+    for claim in findings["claims"]:
+        assert claim["name"][1:] in told
+    assert "+0.091 [+0.066, +0.117] correlation, n = 12" in told
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_turning_a_finding_turns_its_sentence(evidence, config, world, tmp_path, index):
+    findings = storage.read_json(world.results / "findings.json")
+    before = findings["claims"][index]["holds"]
+    findings["claims"][index]["holds"] = not before
+    (tmp_path / "findings.json").write_text(json.dumps(findings))
+    turned = render(
+        report.Evidence(**{**vars(evidence), "findings": tmp_path / "findings.json"}), config
+    )
+    items = re.findall(r'<li class="(holds|fails)">', turned)
+    assert items[index] == ("fails" if before else "holds")
+    warned = f"This claim does not hold: {findings['claims'][index]['name']}." in html.unescape(
+        turned
+    )
+    assert warned == before
+
+
+def test_warnings_are_always_there(page):
+    told = text_of(page, "warnings")
+    assert "Guidance scale and strength (Fig. 8)" in told
+    assert "has no provenance sidecar" in told
+
+
+def test_without_trouble_the_warnings_say_so():
+    findings = {"claims": [{"name": "a", "holds": True}], "observations": []}
+    assert report.list_warnings(findings, [{"pending": ""}], [{"notes": []}], unsigned=[]) == []
+
+
+def test_a_world_of_its_own_is_called_so(page, evidence, config):
+    assert "No number here can be compared" in page
+    own = config.model_copy(
+        update={"report": config.report.model_copy(update={"paper_values": "comparable"})}
+    )
+    assert "No number here can be compared" not in render(evidence, own)
+
+
+def test_names_are_escaped(evidence, config):
+    named = config.report.model_copy(update={"title": "<b>bold</b> & more"})
+    page = render(evidence, config.model_copy(update={"report": named}))
+    assert "<h1>&lt;b&gt;bold&lt;/b&gt; &amp; more</h1>" in page
+
+
+def test_no_claims_is_said_in_words():
+    told = report.tell_findings({"claims": [], "observations": []})
+    assert told["verdict"].startswith("This experiment makes no claim")
+
+
+def test_departures_from_a_reading_are_listed(config):
+    assert report.tell_departures(config.description) == (
+        "Every switch stands as in the released reading."
+    )
+    changed = config.reconstruction.model_copy(update={"tweedie": "exact"})
+    departed = config.model_copy(update={"reconstruction": changed}).description
+    assert "but for reconstruction.tweedie (exact)." in report.tell_departures(departed)

@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from reporting.invented_results import configure
+
+from neuraldiffuser import storage
+from neuraldiffuser.config.evaluation import Evaluation
+from neuraldiffuser.config.reconstruction import Reconstruction
+from neuraldiffuser.config.report import Presentation, Report
+from neuraldiffuser.reporting import catalogue, tables
+from neuraldiffuser.reporting.sources import Sources
+
+PAPER = Path(__file__).parents[2] / "resources" / "paper_tables"
+
+
+def make(world, name, experiment):
+    sources = Sources({kind: world.paths(kind) for kind in catalogue.TABLES[name]})
+    return tables.make_table(name, sources=sources, experiment=experiment, paper=PAPER)
+
+
+@pytest.fixture
+def paper_experiment(world):
+    """The paper's own experiment, so that rows meet the paper's."""
+    return Presentation(
+        report=Report(),
+        subjects=("subj01", "subj02"),
+        variants=Reconstruction().variants,
+        run=world.variants,
+        judges=Evaluation().judges,
+    )
+
+
+def test_every_table_of_the_catalogue_has_a_recipe():
+    assert set(tables.TABLES) == set(catalogue.TABLES)
+
+
+def test_ours_are_the_numbers_of_the_summary(world, experiment):
+    summary = storage.read_table(world.paths("summary")[0]).set_index(
+        ["variant", "subject", "metric"]
+    )
+    entries = make(world, "table3", experiment).entries
+    ours = entries[(entries["origin"] == "ours") & ~entries["metric"].str.endswith("retrieval")]
+    assert len(ours) == 2 * 13
+    for entry in ours.itertuples():
+        row = summary.loc[("guided", entry.row, entry.metric)]
+        assert (entry.value, entry.low, entry.high) == (row["mean"], row["low"], row["high"])
+
+
+def test_retrieval_is_that_of_the_vote(world, experiment):
+    entries = make(world, "table3", experiment).entries.query("origin == 'ours'")
+    chosen = entries[entries["metric"] == "image_retrieval"].set_index("row")
+    for path in world.paths("retrieval"):
+        table = storage.read_table(path).query("method == 'vote' and direction == 'image'")
+        assert chosen.loc[path.stem, "value"] == table["accuracy"].item()
+
+
+@pytest.mark.parametrize("name", sorted(tables.TABLES))
+def test_the_papers_values_are_those_of_its_files(world, experiment, name):
+    wide = storage.read_table(PAPER / tables.TABLES[name].paper)
+    published = make(world, name, experiment).entries.query("origin == 'paper'")
+    for column, (metric, factor) in tables.PAPER_METRICS.items():
+        if column in wide:
+            found = published[published["metric"] == metric]["value"].to_numpy(float)
+            np.testing.assert_allclose(found, wide[column] * factor, rtol=1e-12)
+
+
+def test_elsewhere_no_number_is_compared_with_the_papers(world, experiment):
+    for name in tables.TABLES:
+        entries = make(world, name, experiment).entries
+        assert entries["difference"].isna().all()
+        assert entries["within"].isna().all()
+        notes = entries[entries["origin"] == "paper"]["note"]
+        assert set(notes) == {"as published, not comparable"}
+
+
+def test_in_the_papers_experiment_differences_are_ours_minus_the_papers(world, paper_experiment):
+    entries = make(world, "table2", paper_experiment).entries
+    ours = entries[entries["origin"] == "ours"].set_index(["row", "metric"])
+    theirs = entries[entries["origin"] == "paper"].set_index(["row", "metric"])
+    place = ("κ 300\u202f000, η 0.2", "pixcorr")
+    assert ours.loc[place, "difference"] == ours.loc[place, "value"] - 0.299
+    assert theirs.loc[place, "value"] == 0.299
+    inside = ours.loc[place, "low"] <= 0.299 <= ours.loc[place, "high"]
+    assert ours.loc[place, "within"] == ("yes" if inside else "no")
+
+
+def test_a_value_inside_the_interval_is_called_within():
+    ours = pd.DataFrame(
+        {"row": ["a", "a"], "metric": ["x", "y"], "value": [1.0, 1.0], "low": 0.5, "high": 1.5}
+    )
+    paper = pd.DataFrame({"row": ["a", "a"], "metric": ["x", "y"], "value": [1.4, 1.6]})
+    assert list(tables.add_differences(ours, paper)["within"]) == ["yes", "no"]
+
+
+def test_variants_that_were_not_run_are_named_as_pending(world, experiment):
+    entries = make(world, "table2", experiment).entries
+    pending = set(entries[entries["origin"] == "pending"]["row"])
+    assert "mean feature" in pending
+    assert "κ 3\u202f000, η 1" in pending
+    assert "wrong image" not in pending
+
+
+def test_brain_guidance_is_pending_for_every_subject(world, experiment):
+    entries = make(world, "table4", experiment).entries
+    assert list(entries[entries["origin"] == "pending"]["row"]) == ["subj01", "subj02"]
+
+
+def test_the_headline_variant_decides_what_tables_1_and_3_show(world):
+    shown = {
+        name: make(world, "table3", configure(world, headline=name).presentation)
+        .entries.query("origin == 'ours' and metric == 'pixcorr'")["value"]
+        .tolist()
+        for name in ("guided", "unguided")
+    }
+    assert shown["guided"] != shown["unguided"]
+
+
+def test_the_metrics_setting_chooses_and_orders(world):
+    chosen = configure(world, metrics=("ssim", "pixcorr")).presentation
+    entries = make(world, "table2", chosen).entries.query("origin == 'ours'")
+    assert list(dict.fromkeys(entries["metric"])) == ["ssim", "pixcorr"]
+
+
+def test_a_table_comes_back_from_its_file(world, experiment, tmp_path):
+    made = make(world, "table2", experiment)
+    storage.write_table(tmp_path / "table2.csv", made.entries)
+    read = tables.read_table("table2", tmp_path / "table2.csv")
+    assert (read.title, read.caption) == (made.title, made.caption)
+    pd.testing.assert_series_equal(read.entries["value"], made.entries["value"].astype(float))
