@@ -1,0 +1,276 @@
+"""Settings of the decoders: networks, losses, training, prediction."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from neuraldiffuser.config.base import Section
+
+
+class Network(Section):
+    """Sizes of the voxel encoder and of the backbone."""
+
+    hidden_size: int = Field(
+        4096, ge=1, description="Width d of the space shared by all subjects (paper: 4096)."
+    )
+    blocks: int = Field(4, ge=1, description="Blocks of the backbone (paper: 4).")
+    dropout: float = Field(
+        0.15, ge=0, lt=1, description="Dropout inside a block of the backbone (released: 0.15)."
+    )
+    input_dropout: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="Dropout before the blocks of residual_mlp (MindEye: 0.5); "
+        "released_mixer has none.",
+    )
+
+
+class Prior(Section):
+    """The diffusion prior: a small transformer that denoises the target's tokens."""
+
+    depth: int = Field(6, ge=1, description="Transformer layers (released: 6).")
+    head_size: int = Field(
+        52,
+        ge=2,
+        description="Width of an attention head; there are token width // head_size of them "
+        "(released: 52).",
+    )
+    rotary_size: int = Field(
+        32,
+        ge=2,
+        multiple_of=2,
+        description="Dimensions of a head that rotate with position, at most head_size "
+        "(DALLE2-pytorch: 32).",
+    )
+    feedforward_factor: float = Field(
+        4, gt=0, description="Inner width of a feed-forward layer over token width (released: 4)."
+    )
+    timesteps: int = Field(
+        100, ge=2, description="Noise levels of the cosine schedule (paper: 100)."
+    )
+    condition_dropout: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Probability of hiding the brain tokens, and independently the noised target, "
+        "of a sample in training (released: 0.2).",
+    )
+
+
+class LowLevel(Section):
+    """The low-level pipeline, from voxels to the autoencoder's latent."""
+
+    encoder_dropout: float = Field(
+        0.5, ge=0, lt=1, description="Dropout after the voxel encoder (released: 0.5)."
+    )
+    dropout: float = Field(
+        0.25, ge=0, lt=1, description="Dropout inside a residual block (released: 0.25)."
+    )
+    maps_channels: int = Field(
+        64, ge=1, description="Channels of the maps that the upsampler starts from (paper: 64)."
+    )
+    upsampler_channels: tuple[int, ...] = Field(
+        (64, 128, 256),
+        min_length=1,
+        description="Widths of the convolutional upsampler, finest first; each level but one "
+        "doubles the resolution (released: 64, 128, 256).",
+    )
+    upsampler_groups: int = Field(
+        32, ge=1, description="Groups of the upsampler's group normalisations (diffusers: 32)."
+    )
+    projector_width: int = Field(
+        512, ge=1, description="Width of the maps projector (released: 512)."
+    )
+    l1_divisor: float = Field(
+        0.18215,
+        gt=0,
+        description="The L1 loss is divided by this (released: Stable Diffusion's scaling factor).",
+    )
+    teacher: Literal["autoencoder", "convnext", "none"] = Field(
+        "autoencoder",
+        description="Whose features of clean and augmented images the maps imitate: the "
+        "autoencoder's own encoder, none, or convnext (released: VICRegL ConvNeXt-XL, whose "
+        "weights this version refuses because it cannot load them).",
+    )
+    teacher_weight: float = Field(
+        0.1, ge=0, description="Weight of the soft contrastive loss against L1 (released: 0.1)."
+    )
+    teacher_temperature: float = Field(
+        0.075, gt=0, description="Temperature of the soft contrastive loss (released: 0.075)."
+    )
+
+
+class Objective(Section):
+    """Weights, temperatures and phases of the high-level losses."""
+
+    prior_weight: float = Field(
+        30, ge=0, description="Weight alpha of the prior's loss in Equation 3 (released: 30)."
+    )
+    contrastive_weight: float = Field(
+        1, ge=0, description="Weight of the contrastive loss (released: 1)."
+    )
+    mixco_fraction: float = Field(
+        0.33,
+        ge=0,
+        le=1,
+        description="Part of the epochs with MixCo, rounded down; soft CLIP follows "
+        "(paper: a third; released: 0.33).",
+    )
+    mixco_beta: float = Field(
+        0.15, gt=0, description="Both parameters of the Beta distribution of MixCo's weights."
+    )
+    mixco_probability: float = Field(
+        0.5, ge=0, le=1, description="Probability that MixCo mixes a sample (released: 0.5)."
+    )
+    mixco_temperature: float = Field(
+        0.006, gt=0, description="Temperature of the MixCo loss (released: 0.006)."
+    )
+    soft_temperatures: tuple[float, float] = Field(
+        (0.004, 0.0075),
+        description="First and last temperature of the soft CLIP loss, joined by half a cosine "
+        "over its epochs (released: 0.004 to 0.0075).",
+    )
+
+
+class Optimiser(Section):
+    """AdamW with a one-cycle learning rate."""
+
+    learning_rate: float = Field(3e-4, gt=0, description="Largest learning rate (released: 3e-4).")
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay (released: 0.01).")
+    voxel_weight_decay: float = Field(
+        0.01,
+        ge=0,
+        description="The same for the voxel encoders, where it stands for ridge regression "
+        "(released: 0.01).",
+    )
+    decay_groups: Literal["released", "matrices"] = Field(
+        "released",
+        description="What decays: released exempts only what is called bias outside the voxel "
+        "encoder (norm gains decay, as its names never match); matrices decays matrices and "
+        "kernels only.",
+    )
+    warmup_fraction: float = Field(
+        2 / 150,
+        gt=0,
+        lt=1,
+        description="Part of the steps in which the rate rises (released: 2 of 150 epochs).",
+    )
+    final_division: float = Field(
+        1000,
+        ge=1,
+        description="The last rate is the first one over this (released: 1000); "
+        "the first is a 25th of the largest.",
+    )
+    precision: Literal["bf16", "fp32"] = Field(
+        "bf16",
+        description="Arithmetic of forward and backward passes; weights stay fp32 (the released "
+        "code uses fp16, which is known to overflow here).",
+    )
+
+
+class Budget(Section):
+    """How long a training lasts: a fixed number of steps."""
+
+    epochs: int = Field(150, ge=1, description="Epochs (released: 150).")
+    samples_per_epoch: int = Field(
+        30000, ge=1, description="Trials that count as one epoch (released: 30000 always)."
+    )
+    batch_size: int = Field(
+        42, ge=2, description="Trials per step, shared equally by subjects (paper 21, released 42)."
+    )
+
+
+class Prediction(Section):
+    """From a trained decoder to embeddings."""
+
+    prior_samples: int = Field(
+        1,
+        ge=1,
+        description="Draws of the prior that are averaged (released: 1; the mean of several "
+        "approaches the posterior mean).",
+    )
+    prior_steps: int = Field(
+        20, ge=1, description="Sampling steps asked of the prior (released: 20)."
+    )
+    prior_sampling: Literal["released", "exact"] = Field(
+        "released",
+        description="Noise levels of a sampling step: released takes them from two neighbouring "
+        "timesteps and runs one step less, as DALLE2-pytorch does; exact takes them from one.",
+    )
+    alignment: Literal["test_predictions", "validation_predictions", "none"] = Field(
+        "test_predictions",
+        description="Whose statistics Equation 6 removes before Equation 7 applies those of the "
+        "training targets: of the test predictions (released, looks at the whole test set), of "
+        "held-out training predictions (corrected), or no alignment.",
+    )
+    aligned_targets: tuple[str, ...] = Field(
+        ("vae_latent",), description="Targets that are aligned (released: vae_latent only)."
+    )
+
+
+class Recipe(Section):
+    """Everything that a training of a decoder reads: derived from the other keys, no key itself."""
+
+    backbone: str = "released_mixer"
+    mixco_permutation: str = "per_subject_unoffset"
+    target_scaling: str = "none"
+    network: Network = Network()
+    prior: Prior = Prior()
+    low_level: LowLevel = LowLevel()
+    objective: Objective = Objective()
+    optimiser: Optimiser = Optimiser()
+    budget: Budget = Budget()
+    seed: int = 42
+
+
+class DecoderSettings(Section):
+    """Networks that decode every target embedding from voxels."""
+
+    backbone: Literal["released_mixer", "residual_mlp"] = Field(
+        "released_mixer",
+        description="Backbone: released_mixer, whose mixing blocks have no effect on a single "
+        "token so that it is affine in the voxels, or residual_mlp (corrected).",
+    )
+    mixco_permutation: Literal["global", "per_subject_unoffset"] = Field(
+        "per_subject_unoffset",
+        description="Columns of MixCo's mixed targets: per_subject_unoffset forgets that subjects "
+        "are concatenated (released), global does not (corrected).",
+    )
+    target_scaling: Literal["none", "per_dimension"] = Field(
+        "none",
+        description="Whether high-level targets are standardised for training and predictions "
+        "scaled back: none (released), per_dimension (the first version of the released code).",
+    )
+    validation_images: int = Field(
+        100,
+        ge=0,
+        description="Training images of each subject held out from its finetuning, for alignment "
+        "and for choosing the guidance scale.",
+    )
+    network: Network = Field(default_factory=Network, description=Network.__doc__)
+    prior: Prior = Field(default_factory=Prior, description=Prior.__doc__)
+    low_level: LowLevel = Field(default_factory=LowLevel, description=LowLevel.__doc__)
+    objective: Objective = Field(default_factory=Objective, description=Objective.__doc__)
+    optimiser: Optimiser = Field(default_factory=Optimiser, description=Optimiser.__doc__)
+    pretraining: Budget = Field(
+        default_factory=Budget, description="Training on all the other subjects."
+    )
+    finetuning: Budget = Field(
+        default_factory=Budget, description="Training on the subject itself, from the former."
+    )
+    prediction: Prediction = Field(default_factory=Prediction, description=Prediction.__doc__)
+
+    @model_validator(mode="after")
+    def _alignment_needs_validation_images(self) -> "DecoderSettings":
+        if self.prediction.alignment == "validation_predictions" and self.validation_images < 2:
+            raise ValueError(
+                "prediction.alignment is validation_predictions but validation_images is "
+                f"{self.validation_images}; hold out at least 2 images or choose another alignment"
+            )
+        return self
+
+    def recipe(self, budget: Budget, seed: int) -> Recipe:
+        """What a training with ``budget`` reads."""
+        shared = {name: getattr(self, name) for name in Recipe.model_fields if hasattr(self, name)}
+        return Recipe(**shared, budget=budget, seed=seed)

@@ -1,0 +1,1 @@
+"""Decoders from voxels to target embeddings: networks, losses, training, prediction."""

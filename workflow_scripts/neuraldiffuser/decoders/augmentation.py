@@ -1,0 +1,94 @@
+"""Random views of images for the low-level teacher, in batches, from an explicit generator.
+
+The released code (HaoyyLi/NeuralDiffuser, src/train_z.py) chains kornia's colour jitter (p = 0.8),
+greyscale (0.2), solarisation (0.2), 7-pixel blur (0.1) and random resized crop (area 0.5 to 1).
+"""
+
+import math
+
+import torch
+from torch.nn import functional
+
+GREY = (0.299, 0.587, 0.114)
+BLUR_PIXELS = 7
+
+
+def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Images (n, 3, h, w) in [0, 1] to views of the same shape and range."""
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        drawn = torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device)
+        return low + (high - low) * drawn
+
+    def chosen(probability: float) -> torch.Tensor:
+        return uniform(0, 1) < probability
+
+    x = torch.where(chosen(0.8), jitter(images, uniform), images)
+    x = torch.where(chosen(0.2), to_grey(x), x)
+    threshold = uniform(0.4, 0.6)
+    x = torch.where(chosen(0.2) & (x >= threshold), 1 - x, x)
+    x = torch.where(chosen(0.1), blur(x, uniform(0.1, 2.0)), x)
+    return crop(x, area=uniform(0.5, 1), ratio=uniform(math.log(3 / 4), math.log(4 / 3)).exp(),
+                across=uniform(-1, 1), down=uniform(-1, 1))  # fmt: skip
+
+
+def jitter(images: torch.Tensor, uniform) -> torch.Tensor:  # noqa: ANN001
+    """Brightness and contrast by up to 0.4, saturation by up to 0.2, hue by up to 0.1 turns."""
+    x = (images * uniform(0.6, 1.4)).clamp(0, 1)
+    mean = to_grey(x).mean(dim=(1, 2, 3), keepdim=True)
+    x = torch.lerp(mean, x, uniform(0.6, 1.4)).clamp(0, 1)
+    x = torch.lerp(to_grey(x), x, uniform(0.8, 1.2)).clamp(0, 1)
+    return turn_hue(x, uniform(-0.1, 0.1) * 2 * math.pi)
+
+
+def to_grey(images: torch.Tensor) -> torch.Tensor:
+    """Luma in all three channels."""
+    weights = torch.tensor(GREY, device=images.device)[None, :, None, None]
+    return (images * weights).sum(dim=1, keepdim=True).expand_as(images)
+
+
+def turn_hue(images: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+    """Rotates colours about the grey axis by ``angle`` radians, (n, 1, 1, 1)."""
+    rolled, back = images.roll(1, dims=1), images.roll(-1, dims=1)
+    # Rodrigues' formula about (1, 1, 1) / sqrt(3).
+    mean = images.mean(dim=1, keepdim=True)
+    turned = mean + (images - mean) * angle.cos() + (rolled - back) * angle.sin() / 3**0.5
+    return turned.clamp(0, 1)
+
+
+def blur(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """Gaussian blur over seven pixels with one ``sigma`` per image, (n, 1, 1, 1)."""
+    offsets = torch.arange(BLUR_PIXELS, device=images.device) - BLUR_PIXELS // 2
+    kernel = torch.exp(-(offsets**2) / (2 * sigma.flatten()[:, None] ** 2))
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(3, dim=0)  # (3 n, 7)
+    n, _, height, width = images.shape
+    x = functional.pad(images, [BLUR_PIXELS // 2] * 4, mode="reflect").flatten(0, 1)[None]
+    x = functional.conv2d(x, kernel[:, None, :, None], groups=3 * n)
+    x = functional.conv2d(x, kernel[:, None, None, :], groups=3 * n)
+    return x.view(n, 3, height, width)
+
+
+def crop(
+    images: torch.Tensor,
+    *,
+    area: torch.Tensor,
+    ratio: torch.Tensor,
+    across: torch.Tensor,
+    down: torch.Tensor,
+) -> torch.Tensor:
+    """A window per image, resized to the image's size; all arguments (n, 1, 1, 1).
+
+    Args:
+        images: (n, 3, h, w).
+        area: of the window over the image's.
+        ratio: width over height of the window.
+        across: place between the leftmost (-1) and the rightmost (1) possible one.
+        down: place between the uppermost and the lowest possible one.
+    """
+    width = (area * ratio).sqrt().clamp(max=1).flatten()
+    height = (area / ratio).sqrt().clamp(max=1).flatten()
+    zero = torch.zeros_like(width)
+    place_x, place_y = across.flatten() * (1 - width), down.flatten() * (1 - height)
+    rows = [torch.stack([width, zero, place_x], 1), torch.stack([zero, height, place_y], 1)]
+    grid = functional.affine_grid(torch.stack(rows, 1), images.shape, align_corners=False)
+    return functional.grid_sample(images, grid, align_corners=False, padding_mode="reflection")

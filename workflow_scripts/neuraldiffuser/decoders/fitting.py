@@ -1,0 +1,144 @@
+"""Fitting a decoder: fresh on several subjects, or from a pretrained core on one.
+
+Registry ``SCALINGS``: how high-level targets are standardised for the network.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from neuraldiffuser import runtime, storage
+from neuraldiffuser.config.decoder import Recipe
+from neuraldiffuser.decoders.architectures import HighLevelDecoder, build_decoder
+from neuraldiffuser.decoders.data import Trials
+from neuraldiffuser.decoders.objectives import LossFunction, high_level_losses, low_level_losses
+from neuraldiffuser.decoders.store import Decoder, write_decoder
+from neuraldiffuser.decoders.teachers import TEACHERS, TeacherFiles
+from neuraldiffuser.decoders.training import Run, seed_of, train
+from neuraldiffuser.errors import DataError
+
+
+def raw_targets(embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean 0 and scale 1: targets as they are."""
+    return torch.zeros(embedding.shape[1:]), torch.ones(embedding.shape[1:])
+
+
+def standardised_targets(embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and population deviation of each dimension over images; 1 where it is constant."""
+    mean = embedding.mean(dim=0, dtype=torch.float64)
+    square = sum((rows.double() - mean).square().sum(dim=0) for rows in embedding.split(256))
+    deviation = (square / len(embedding)).sqrt()
+    scale = torch.where(deviation > 0, deviation, 1.0)
+    return mean.float().cpu(), scale.float().cpu()
+
+
+SCALINGS: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]] = {
+    "none": raw_targets,
+    "per_dimension": standardised_targets,
+}
+
+
+def new_decoder(target: str, trials: Trials, recipe: Recipe) -> Decoder:
+    """A decoder with random weights, drawn from the recipe's seed, for the trials' subjects."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(recipe.seed, len(trials.betas)))
+        model = build_decoder(target, trials.shape, voxel_counts=trials.voxel_counts, recipe=recipe)
+    if isinstance(model, HighLevelDecoder):
+        mean, scale = SCALINGS[recipe.target_scaling](trials.embedding)
+        model.mean.copy_(mean)
+        model.scale.copy_(scale)
+    return Decoder(
+        model=model,
+        target=target,
+        shape=trials.shape,
+        voxel_counts=trials.voxel_counts,
+        validation_ids=np.empty(0, dtype=np.int64),
+        recipe=recipe,
+    )
+
+
+def continue_from(path_to_pretrained: Path, trials: Trials, recipe: Recipe) -> Decoder:
+    """The pretrained core with a random voxel encoder for the subject of ``trials``.
+
+    Raises:
+        DataError: the networks would differ in more than their voxel encoders.
+    """
+    tensors, description = storage.read_tensors(path_to_pretrained)
+    fresh = new_decoder(description["target"], trials, recipe)
+    core = {name: value for name, value in tensors.items() if not is_voxel_encoder(name)}
+    own = fresh.model.state_dict()
+    expected = {name: value.shape for name, value in own.items() if not is_voxel_encoder(name)}
+    if {name: value.shape for name, value in core.items()} != expected:
+        raise DataError(
+            f"{path_to_pretrained} holds another architecture than the configuration describes; "
+            "delete it and run the workflow again."
+        )
+    fresh.model.load_state_dict(own | core)
+    return fresh
+
+
+def is_voxel_encoder(name: str) -> bool:
+    """Whether a weight belongs to one subject only."""
+    return name.startswith("voxel_encoder.")
+
+
+def fit(
+    decoder: Decoder,
+    trials: Trials,
+    *,
+    name: str,
+    path_to_decoder: Path,
+    path_to_curve: Path,
+    paths_to_teacher: Sequence[Path | str] = (),
+) -> None:
+    """Trains ``decoder`` and writes its weights and its curve.
+
+    Args:
+        decoder: weights to start from.
+        trials: what to train on.
+        name: of the training, for progress and errors.
+        path_to_decoder: the result; beside it lies, until the end, the checkpoint ``*.partial``.
+        path_to_curve: losses and learning rate of every step.
+        paths_to_teacher: the stimuli and a file of the autoencoder's folder, for a teacher.
+    """
+    decoder.model.to(trials.embedding.device)
+    run = Run(
+        name=name,
+        model=decoder.model,
+        losses=make_losses(decoder, trials, paths_to_teacher),
+        trials=trials,
+        recipe=decoder.recipe,
+    )
+    path_to_checkpoint = Path(f"{path_to_decoder}.partial")
+    curve = train(run, path_to_checkpoint=path_to_checkpoint)
+    storage.write_table(path_to_curve, curve)
+    write_decoder(path_to_decoder, decoder)
+    path_to_checkpoint.unlink(missing_ok=True)
+    runtime.logger.info("%s: last loss %.4g", name, curve["loss"].iloc[-1])
+
+
+def make_losses(
+    decoder: Decoder, trials: Trials, paths_to_teacher: Sequence[Path | str] = ()
+) -> LossFunction:
+    """The pipeline's losses, with the low-level teacher where there is one."""
+    if isinstance(decoder.model, HighLevelDecoder):
+        return high_level_losses(decoder.model, decoder.recipe)
+    name = decoder.recipe.low_level.teacher
+    if name == "none":
+        return low_level_losses(decoder.model, decoder.recipe, None)
+    if not paths_to_teacher:
+        raise DataError(
+            f"decoder.low_level.teacher is {name}, which needs the stimuli and an autoencoder; "
+            "give both or choose none."
+        )
+    stimuli, weights = paths_to_teacher[:2]
+    teacher = TEACHERS[name](
+        TeacherFiles(stimuli=Path(stimuli), autoencoder=Path(weights).parent),
+        ids=trials.embedding_ids,
+        latent_size=decoder.shape[1],
+        grid=decoder.model.maps_shape[1:],
+        device=str(trials.embedding.device),
+    )
+    return low_level_losses(decoder.model, decoder.recipe, teacher)
