@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from neuraldiffuser.config.base import Section
-from neuraldiffuser.config.decoder import DecoderSettings
+from neuraldiffuser.config.decoder import DecoderSettings, Recipe
 from neuraldiffuser.config.description import Description
 from neuraldiffuser.config.encoding import EncodingSettings
 from neuraldiffuser.config.evaluation import Evaluation
@@ -87,6 +87,16 @@ class Config(Section):
     def presentation(self) -> Presentation:
         """What tables and figures must know to name what they show."""
         return self.description.presentation
+
+    @property
+    def pretraining_recipe(self) -> Recipe:
+        """What the training of a decoder on the other subjects reads."""
+        return self.decoder.recipe(self.decoder.pretraining, self.seed)
+
+    @property
+    def finetuning_recipe(self) -> Recipe:
+        """What the training of a decoder on its own subject reads."""
+        return self.decoder.recipe(self.decoder.finetuning, self.seed)
 
     @model_validator(mode="after")
     def name_subjects_that_exist(self) -> "Config":
