@@ -144,7 +144,7 @@ VARIANTS = {
     "unguided": Variant(guidance="none"),
     "wrong_image": Variant(scale="guided", features="another_image"),
     "mean_feature": Variant(scale="guided", features="mean"),
-    "ground_truth_guided": Variant(source="stimulus"),
+    "ground_truth_guided": Variant(source="stimulus", ratio=2.0),
     "ground_truth_unguided": Variant(source="stimulus", guidance="none"),
 } | TABLE_2
 
