@@ -41,6 +41,10 @@ rule generate_mini_world:
 
 
 # Training of the miniature's models; the workflow uses the weights that the repository ships.
+# An interrupted training goes on from its checkpoint, which is a parameter, not an output:
+# Snakemake would remove an output. (Path variables are not filled in within parameters.)
+
+CHECKPOINTS = f"{CONFIG.paths.results}/{CONFIG.experiment}/mini_models/checkpoints"
 
 
 rule mini_models:
@@ -71,7 +75,7 @@ rule train_mini_autoencoder:
     params:
         settings=settings("train_mini_autoencoder"),
         code=code_id("train_mini_autoencoder"),
-        checkpoint="<results>/mini_models/checkpoints/autoencoder.pt",
+        checkpoint=f"{CHECKPOINTS}/autoencoder.pt",
     message:
         "trains the miniature's autoencoder"
     script:
@@ -112,7 +116,7 @@ rule train_mini_clip:
     params:
         settings=settings("train_mini_clip"),
         code=code_id("train_mini_clip"),
-        checkpoint="<results>/mini_models/checkpoints/clip.pt",
+        checkpoint=f"{CHECKPOINTS}/clip.pt",
     message:
         "trains the miniature's CLIP and text encoder"
     script:
@@ -150,7 +154,7 @@ rule train_mini_denoiser:
     params:
         settings=settings("train_mini_denoiser"),
         code=code_id("train_mini_denoiser"),
-        checkpoint="<results>/mini_models/checkpoints/denoiser.pt",
+        checkpoint=f"{CHECKPOINTS}/denoiser.pt",
     message:
         "trains the miniature's denoiser and draws a sheet of samples"
     script:
