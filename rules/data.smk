@@ -29,9 +29,11 @@ def get_terms():
 
 
 def get_captions_source():
-    """The archive of captions where the workflow generates it; otherwise nothing."""
+    """The archive where the workflow generates it; otherwise what all fetching waits for."""
     generated = f"{CONFIG.mini.bucket}/{nsd_files.CAPTIONS_ARCHIVE}"
-    return generated if CONFIG.nsd.captions_url == generated else []
+    if CONFIG.nsd.captions_url == generated:
+        return generated
+    return ancient("<data>/terms_accepted.json") if is_remote(CONFIG.nsd.bucket) else []
 
 
 rule accept_terms:

@@ -26,8 +26,8 @@ def prepare_voxels(
         path_to_responses: the subject's responses.tsv.
         path_to_voxels: where ``voxels/{subject}.h5`` goes.
         subject: such as "subj01".
-        normalisation: a name in ``voxels.NORMALISATIONS``.
-        invalid_voxels: a name in ``voxels.INVALID_VOXELS``.
+        normalisation: a name in ``normalisation.NORMALISATIONS``.
+        invalid_voxels: a name in ``normalisation.INVALID_VOXELS``.
 
     Raises:
         DataError: a file is missing, truncated or non-finite, or does not match another.
