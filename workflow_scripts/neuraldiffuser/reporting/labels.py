@@ -110,7 +110,8 @@ def describe_variant(name: str, variants: Mapping[str, Variant]) -> str:
     }[variant.features]
     scale = guidance_scale(name, variants)
     if scale is None:
-        shown = f"{variant.scale_factor:g} times the calibrated scale"
+        times = "" if variant.scale_factor == 1 else f"{variant.scale_factor:g} times "
+        shown = f"{times}calibrated"
     else:
         shown = words.group_thousands(scale)
     return f"{source}, guided by {features}, κ {shown}, η {variant.strength:g}"

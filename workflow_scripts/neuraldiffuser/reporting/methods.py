@@ -115,13 +115,15 @@ def _tell_targets(targets: TargetSettings) -> str:
 def _tell_decoders(description: Description) -> str:
     decoder = description.decoder
     network, objective, prediction = decoder.network, decoder.objective, decoder.prediction
+    depth = words.write_count(decoder.prior.depth, "layer")
+    mixed = f"{100 * objective.mixco_fraction:.0f} %"
     aligned = words.join_words([labels.label_target(name) for name in prediction.aligned_targets])
     return (
         f"One decoder per embedding: a linear layer per subject into {network.hidden_size} "
         f"dimensions, {BACKBONES[decoder.backbone]} of {network.blocks} blocks, a projector for "
-        f"the contrastive losses and a diffusion prior of {decoder.prior.depth} layers and "
+        f"the contrastive losses and a diffusion prior of {depth} and "
         f"{decoder.prior.timesteps} noise levels (the latent has a convolutional upsampler "
-        f"instead). The first {objective.mixco_fraction:.0%} of the epochs use BiMixCo, the others "
+        f"instead). The first {mixed} of the epochs use BiMixCo, the others "
         f"soft CLIP; the prior's loss weighs {objective.prior_weight:g}. {_tell_budget(decoder)} "
         f"{words.write_count(decoder.validation_images, 'training image')} of each subject are "
         f"held out of its finetuning. {aligned} is {ALIGNMENTS[prediction.alignment]}."
@@ -172,7 +174,8 @@ def _tell_encoding(encoding: EncodingSettings) -> str:
 
 
 def _tell_evaluation(evaluation: Evaluation) -> str:
-    networks = sorted({network.architecture for network in evaluation.networks.values()})
+    judging = (evaluation.networks[judge.network] for judge in evaluation.judges)
+    networks = sorted({network.architecture for network in judging})
     bootstrap, retrieval = evaluation.bootstrap, evaluation.retrieval
     return (
         f"PixCorr, SSIM ({SSIMS[evaluation.ssim]}) and consistency (pixel correlation between "
@@ -180,7 +183,7 @@ def _tell_evaluation(evaluation: Evaluation) -> str:
         f"{IDENTIFICATIONS[evaluation.identification]}, on layers of {words.join_words(networks)}. "
         f"Brain correlation {BRAIN_CORRELATIONS[evaluation.brain_correlation]}. Retrieval among "
         f"{retrieval.candidates} candidates in {retrieval.draws} draws; the guidance layers vote: "
-        f"{VOTES[retrieval.vote]}. Intervals: {bootstrap.level:.0%} bootstrap over images with "
-        f"{words.group_thousands(bootstrap.draws)} draws, after averaging over repeats and "
+        f"{VOTES[retrieval.vote]}. Intervals: {100 * bootstrap.level:g} % bootstrap over images "
+        f"with {words.group_thousands(bootstrap.draws)} draws, after averaging over repeats and "
         "subjects."
     )
