@@ -1,3 +1,5 @@
+import neuraldiffuser.torchvision_schemas  # noqa: F401
+
 import numpy as np
 import pytest
 import torch

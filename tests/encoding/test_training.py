@@ -1,0 +1,138 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from neuraldiffuser.encoding import training
+from neuraldiffuser.encoding.accuracy import correlate_voxels
+from neuraldiffuser.encoding.prediction import predict
+from neuraldiffuser.errors import ConfigError, TrainingError
+
+
+def fit(planted, settings, *, seed=0, **changes):
+    plan = settings.training.model_copy(update=changes)
+    return training.train_gnet(
+        planted[0],
+        planted[1],
+        settings=settings.model_copy(update={"training": plan}),
+        seed=seed,
+        device="cpu",
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(planted, settings):
+    return fit(planted, settings)
+
+
+def test_learns_planted_responses_and_where_they_come_from(fitted, planted):
+    encoder, curve = fitted
+    reached = correlate_voxels(predict(encoder, planted[2].images), planted[2].means)
+    assert reached.min() > 0.7
+    fields = encoder.readout.fields[0].softmax(dim=1).detach()
+    side = int(fields.shape[1] ** 0.5)
+    at = (torch.arange(side) + 0.5) / side
+    maps = fields.unflatten(1, (side, side))
+    down, across = (maps.sum(dim=2) * at).sum(1), (maps.sum(dim=1) * at).sum(1)
+    assert [bool(y > 0.5) for y in down] == [False, False, True, True]
+    assert [bool(x > 0.5) for x in across] == [False, True, False, True]
+    assert curve["loss"].iloc[-1] < curve["loss"].iloc[0]
+
+
+def test_shuffled_pictures_teach_nothing(planted, settings):
+    order = np.random.default_rng(0).permutation(len(planted[0].images))
+    shuffled = replace(planted[0], means=planted[0].means[order])
+    encoder, _ = fit((shuffled, planted[1]), settings, epochs=2)
+    reached = correlate_voxels(predict(encoder, planted[2].images), planted[2].means)
+    assert abs(reached.mean()) < 0.25
+
+
+def test_the_same_seed_gives_the_same_weights_and_spares_the_global_generator(planted, settings):
+    before = torch.random.get_rng_state()
+    first, _ = fit(planted, settings, epochs=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.rand(3)
+    again, _ = fit(planted, settings, epochs=1)
+    weights = zip(first.state_dict().values(), again.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in weights)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 2},
+        {"batch_size": 40},
+        {"learning_rate": 1e-3},
+        {"readout_learning_rate": 1e-2},
+        {"weight_penalty": 5.0},
+    ],
+)
+def test_every_setting_changes_the_training(planted, settings, change):
+    few = (planted[0].choose(np.arange(320) < 80), planted[1])
+    _, first = fit(few, settings, epochs=1)
+    _, other = fit(few, settings, **({"epochs": 1} | change))
+    assert not first.equals(other)
+
+
+def test_the_seed_changes_the_weights(planted, settings):
+    few = (planted[0].choose(np.arange(320) < 80), planted[1])
+    first, other = (fit(few, settings, epochs=1, seed=seed)[0] for seed in (0, 1))
+    assert not torch.equal(first.readout.weight, other.readout.weight)
+
+
+def test_grouped_repeats_have_the_gradient_of_single_trials():
+    rng = np.random.default_rng(0)
+    trials = torch.from_numpy(rng.standard_normal((7, 4)))
+    image = torch.tensor([0, 0, 0, 1, 1, 2, 2])
+    repeats = torch.tensor([3, 2, 2])
+    means = torch.stack([trials[image == number].mean(0) for number in range(3)])
+    predicted = torch.from_numpy(rng.standard_normal((3, 4))).requires_grad_()
+    (single,) = torch.autograd.grad(((predicted[image] - trials) ** 2).sum(), predicted)
+    grouped = training.squared_error(predicted, means, repeats)
+    torch.testing.assert_close(torch.autograd.grad(grouped, predicted)[0], single)
+
+
+def test_training_stops_early_and_keeps_the_best_epoch(planted, settings, monkeypatch):
+    scripted = iter([0.1, 0.5, 0.2, 0.4, 0.9])
+    kept = []
+
+    def measure(encoder, _responses):
+        kept.append(encoder.readout.weight.detach().clone())
+        return next(scripted)
+
+    monkeypatch.setattr(training, "measure_accuracy", measure)
+    few = (planted[0].choose(np.arange(320) < 32), planted[1])
+    encoder, curve = fit(few, settings, patience=2)
+    assert curve["held_out_correlation"].tolist() == [0.1, 0.5, 0.2, 0.4]
+    assert torch.equal(encoder.readout.weight, kept[1])
+
+
+def test_best_epoch_is_the_first_of_the_highest():
+    curve = [{"held_out_correlation": value} for value in (0.1, 0.4, 0.4, 0.3)]
+    assert training.find_best_epoch(curve) == 1
+
+
+def test_held_out_images_are_a_seeded_choice():
+    ids = np.arange(100, 200)
+    aside = training.hold_out(ids, count=10, seed=0)
+    assert aside.sum() == 10
+    assert np.array_equal(aside, training.hold_out(ids, count=10, seed=0))
+    assert not np.array_equal(aside, training.hold_out(ids, count=10, seed=1))
+    with pytest.raises(ConfigError, match="held_out_images is 99, but there are only 100"):
+        training.hold_out(ids, count=99, seed=0)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(planted, settings):
+    few = planted[0].choose(np.arange(320) < 32)
+    broken = replace(few, means=np.full_like(few.means, np.nan))
+    with pytest.raises(TrainingError, match="no longer finite; lower encoding.training"):
+        fit((broken, planted[1]), settings, epochs=1)
+
+
+def test_released_weights_are_refused_in_one_sentence(planted, settings):
+    released = settings.model_copy(update={"source": "released"})
+    with pytest.raises(ConfigError, match="encoding.source is released, but .* set it to train"):
+        training.SOURCES["released"](
+            planted[0], planted[1], settings=released, seed=0, device="cpu"
+        )
