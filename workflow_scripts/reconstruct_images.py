@@ -51,18 +51,9 @@ def reconstruct_images(
         images = reconstruct(
             inputs, engine, repeats=settings.repeats, guided=guided, progress=bar.update
         )
+    attributes = loading.describe(variant, guided) | {"seed": seed}
     store.write_reconstructions(
-        Path(path_to_reconstructions),
-        ids=ids,
-        images=images,
-        attributes={
-            "seed": seed,
-            "source": variant.source,
-            "guidance": variant.guidance,
-            "features": variant.features,
-            "strength": variant.strength,
-            "scale": guided.scale if guided else 0.0,
-        },
+        Path(path_to_reconstructions), ids=ids, images=images, attributes=attributes
     )
 
 

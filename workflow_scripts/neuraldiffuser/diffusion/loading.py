@@ -46,6 +46,17 @@ def load_guided(
     return Guided(function, scale, variant.strength)
 
 
+def describe(variant: Variant, guided: Guided | None) -> dict[str, str | float]:
+    """What a file of reconstructions says about how they were made."""
+    return {
+        "source": variant.source,
+        "guidance": variant.guidance,
+        "features": variant.features,
+        "strength": variant.strength,
+        "scale": guided.scale if guided else 0.0,
+    }
+
+
 def read_variant(
     by_target: Mapping[str, Path],
     ids: np.ndarray,
