@@ -9,6 +9,7 @@ PAPER_TABLES = [
     "table4_brain_encoding_guidance",
 ]
 PAPER = f"{workflow.basedir}/resources/paper_tables"
+PAPER = f"{workflow.basedir}/resources/paper_tables"
 PAGE = f"{workflow.basedir}/workflow_scripts/neuraldiffuser/reporting"
 
 

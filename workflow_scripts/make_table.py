@@ -40,7 +40,7 @@ if __name__ == "__main__":
                 for kind, path in snakemake.input.items()  # noqa: F821
                 if kind != "paper"
             },
-            path_to_paper=snakemake.input.paper,  # noqa: F821
+            path_to_paper=Path(snakemake.input.paper[0]).parent,  # noqa: F821
             path_to_entries=snakemake.output.entries,  # noqa: F821
             **settings,
         )

@@ -211,7 +211,7 @@ def pick_variants(sources: Sources, experiment: Presentation) -> pd.DataFrame:
     chosen = summary[summary["variant"].isin(brain) & (summary["subject"] == "all")]
     chosen = chosen.sort_values("variant", key=lambda v: v.map(brain.index), kind="stable")
     waiting = [
-        {"origin": PENDING, "row": names[name], "note": "pending: not in reconstruction.run"}
+        {"origin": PENDING, "row": names[name], "note": "pending: not run in this experiment"}
         for name in brain
         if name not in experiment.run
     ]
