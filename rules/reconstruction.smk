@@ -73,7 +73,7 @@ def get_calibration(wildcards):
     if variant.guidance == "none" or not isinstance(variant.scale, str):
         return []
     lender = wildcards.variant if variant.scale == "auto" else variant.scale
-    return f"<results>/calibrations/{lender}/{wildcards.subject}.json"
+    return [f"<results>/calibrations/{lender}/{wildcards.subject}.json"]
 
 
 rule calibrate_guidance:
