@@ -58,8 +58,12 @@ format: $(READY) ## formats everything
 	@$(BIN)/ruff format --quiet
 	@$(BIN)/snakefmt --quiet Snakefile rules
 
-config: $(READY) ## rewrites config.yaml and config/schema.json from the models
+config: $(READY) ## rewrites config.yaml, its schema and docs/fidelity.md from the models
 	@$(BIN)/python -m neuraldiffuser.config.documents
+	@$(BIN)/python -m neuraldiffuser.config.fidelity
+
+graph: $(READY) ## redraws the rule graph in docs/architecture.md
+	@$(BIN)/python docs/draw_rule_graph.py
 
 clean-demo: ## removes what the demo made
 	rm -rf results/mini results/mini_bucket
