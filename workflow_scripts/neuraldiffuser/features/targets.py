@@ -26,7 +26,7 @@ from neuraldiffuser.nsd.design import read_responses
 VAE_LATENT = "vae_latent"
 CLIP_TEXT = "clip_text"
 PIECE = 256  # rows between two points from which a killed extraction goes on
-BATCH_SIZE = 64
+BATCH_SIZE = 32  # larger ones leave the cache and are slower on CPUs
 AUTOENCODER_PIXELS = 2**21  # of a batch: 8 images of 512 pixels
 
 ReadImages = Callable[[np.ndarray], np.ndarray]
