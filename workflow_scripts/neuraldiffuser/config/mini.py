@@ -55,7 +55,7 @@ class TrainingSettings(Section):
         TrainingBudget(steps=700, batch=96, rate=1e-3), description="CLIP: both of its towers."
     )
     denoiser: TrainingBudget = Field(
-        TrainingBudget(scenes=24000, steps=6000, batch=32, rate=1e-3), description="The denoiser."
+        TrainingBudget(scenes=24000, steps=4800, batch=32, rate=1e-3), description="The denoiser."
     )
 
 
