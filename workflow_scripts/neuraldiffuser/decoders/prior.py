@@ -143,6 +143,22 @@ class FeedForward(nn.Module):
         return self.output(values * functional.silu(gate))
 
 
+def predict_target(output: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    """x0 is the network's output (released)."""
+    return output
+
+
+def predict_residual(output: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
+    """x0 is the backbone's tokens and a correction by the network (ours)."""
+    return brain + output
+
+
+PREDICTIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "target": predict_target,
+    "residual": predict_residual,
+}
+
+
 class PriorNetwork(nn.Module):
     """Predicts x0 from brain tokens, timestep and noised target tokens.
 
@@ -170,6 +186,9 @@ class PriorNetwork(nn.Module):
         )
         self.norm = GainLayerNorm(width)
         self.output = nn.Linear(width, width, bias=False)
+        self.predict = PREDICTIONS[prior.prediction]
+        if prior.prediction == "residual":
+            nn.init.zeros_(self.output.weight)  # training starts from the backbone alone
 
     def forward(
         self, noised: torch.Tensor, timesteps: torch.Tensor, brain: torch.Tensor
@@ -184,7 +203,8 @@ class PriorNetwork(nn.Module):
             x = x[:, -last:] + attention(x, position_bias[:, -last:])
             x = x + feedforward(x)
         # Dividing by the maximum keeps half precision finite; it also flips an all-negative token.
-        return self.output(self.norm(x / x.amax(dim=-1, keepdim=True).detach()))
+        output = self.output(self.norm(x / x.amax(dim=-1, keepdim=True).detach()))
+        return self.predict(output, brain)
 
     def layers(self) -> Iterator[tuple[Attention, FeedForward]]:
         """Attention and feed-forward of each layer."""

@@ -149,8 +149,8 @@ class TrainingState:
             "names": list(history.names),
             "rows": torch.tensor(history.rows, dtype=torch.float64),
         }
-        with storage.replace_atomically(path) as temporary:
-            torch.save(content, temporary)
+        with storage.replace_atomically(path) as temporary, temporary.open("wb") as file:
+            torch.save(content, file)
 
     def load(self, path: Path) -> History:
         """Restores a checkpoint of the same run; returns an empty history where there is none."""
