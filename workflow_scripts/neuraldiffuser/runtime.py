@@ -72,7 +72,7 @@ def progress(
     return tqdm(
         iterable,
         total=total,
-        desc=description,
+        desc=f"{description}:",
         unit=unit,
         unit_scale=scale,
         file=_Lines(),
@@ -80,7 +80,7 @@ def progress(
         maxinterval=SECONDS_BETWEEN_PROGRESS_LINES,
         delay=SECONDS_BETWEEN_PROGRESS_LINES,
         leave=False,
-        bar_format="{desc}: {percentage:.0f}% ({n_fmt} of {total_fmt}), {rate_fmt}, "
+        bar_format="{desc} {percentage:.0f}% ({n_fmt} of {total_fmt}), {rate_fmt}, "
         "{remaining} left",
     )
 

@@ -1,0 +1,136 @@
+"""The real Snakefile on a still smaller world: it ends, does nothing twice, reruns exactly.
+
+One world is built for all tests of this file, so they share a worker.
+"""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from workflow import REPOSITORY, World
+
+from neuraldiffuser import provenance, storage
+
+pytestmark = pytest.mark.xdist_group("end_to_end")
+EVALUATION = {"evaluate_reconstructions", "evaluate_brain", "summarise_evaluation"}
+REPORT = {"derive_findings", "make_table", "make_figure", "write_report"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    world = World(tmp_path_factory.mktemp("world"))
+    answer = world.snakemake()
+    assert answer.succeeded, answer.text[-8000:]
+    return world
+
+
+@pytest.fixture(scope="module")
+def results(world):
+    return world.folder / "results/tiny"
+
+
+def test_every_claim_of_the_findings_has_numbers(results):
+    findings = storage.read_json(results / "findings.json")
+    assert findings["claims"]
+    for claim in findings["claims"]:
+        low, high = claim["interval"]
+        assert low <= claim["estimate"] <= high or claim["n"] < 3, claim
+        assert isinstance(claim["holds"], bool)
+
+
+def test_the_report_stands_alone(results):
+    page = (results / "report.html").read_text()
+    assert "data:image" in page
+    assert 'src="http' not in page
+
+
+def test_every_artefact_has_its_provenance(results):
+    for path in sorted(results.rglob("*.h5")) + sorted(results.rglob("*.safetensors")):
+        made = storage.read_json(provenance.sidecar_path(path))
+        assert made["sha256"] == provenance.digest_file(path), path
+        assert made["stage"]
+        assert made["inputs"]
+
+
+def test_test_images_never_train(results):
+    """The control behind every number: no decoder or encoder saw a test image."""
+    path = results / "voxels/subj01.h5"
+    training = set(storage.read_array(path, "training/id").tolist())
+    test = set(storage.read_array(path, "test/id").tolist())
+    embedded = storage.read_array(results / "embeddings/clip_image_02/subj01.h5", "test/id")
+    assert test
+    assert not test & training
+    assert set(embedded.tolist()) == test
+
+
+def test_summary_covers_every_variant(results):
+    summary = pd.read_csv(results / "evaluation/summary.csv")
+    assert set(summary["variant"]) >= {
+        "guided",
+        "unguided",
+        "wrong_image",
+        "ground_truth_guided",
+        "ground_truth_unguided",
+    }
+
+
+def test_a_second_run_does_nothing(world):
+    answer = world.snakemake()
+    assert answer.succeeded
+    assert "Nothing to be done" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "first", "not_rerun"),
+    [
+        (
+            {"evaluation": {"bootstrap": {"draws": 300}}},
+            "summarise_evaluation",
+            "reconstruct_images",
+        ),
+        (
+            {"reconstruction": {"classifier_free_scale": 3.0}},
+            "reconstruct_images",
+            "finetune_decoder",
+        ),
+        (
+            {"decoder": {"prediction": {"prior_samples": 2}}},
+            "predict_embeddings",
+            "finetune_decoder",
+        ),
+        ({"voxels": {"normalisation": "session_all"}}, "prepare_voxels", "extract_clip_image"),
+        ({"targets": {"clip_text": {"captions": "first"}}}, "extract_clip_text", "prepare_voxels"),
+        ({"report": {"title": "Another title"}}, "write_report", "summarise_evaluation"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_a_changed_key_reruns_what_reads_it(world, changes, first, not_rerun):
+    rerun = world.dry_run(changes=changes).rules_to_run
+    assert first in rerun
+    assert "write_report" in rerun
+    assert not_rerun not in rerun
+
+
+@pytest.mark.parametrize("changes", [{"runtime": {"threads": 1}}, {"runtime": {"device": "cpu"}}])
+def test_how_it_runs_reruns_nothing(world, changes):
+    assert "Nothing to be done" in world.dry_run(changes=changes).text
+
+
+def test_a_touched_script_reruns_nothing(world):
+    for script in (REPOSITORY / "workflow_scripts").rglob("*.py"):
+        script.touch()
+    assert "Nothing to be done" in world.dry_run().text
+
+
+def test_a_truncated_input_is_named_and_loses_nothing(world, results, tmp_path):
+    """A copy of the world whose betas are cut off: one sentence, and all else is kept."""
+    broken = World(tmp_path / "broken")
+    shutil.copytree(world.folder, broken.folder)
+    betas = sorted((broken.folder / "results/tiny_data").rglob("betas_session01.hdf5"))[0]
+    betas.write_bytes(betas.read_bytes()[:5000])
+    kept = broken.folder / "results/tiny/findings.json"
+    answer = broken.snakemake("results/tiny/voxels/subj01.h5", "--forcerun", "prepare_voxels")
+    assert not answer.succeeded
+    assert f"{betas.name} is truncated or is no HDF5 file" in answer.text
+    assert json.loads(kept.read_text()) == storage.read_json(results / "findings.json")
