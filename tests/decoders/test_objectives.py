@@ -5,7 +5,12 @@ from planted_world import small_recipe
 from neuraldiffuser.config.decoder import Budget, Objective
 from neuraldiffuser.decoders.data import read_trials
 from neuraldiffuser.decoders.fitting import make_losses, new_decoder
-from neuraldiffuser.decoders.objectives import phase_of, steps_per_epoch, total_steps
+from neuraldiffuser.decoders.objectives import (
+    low_level_losses,
+    phase_of,
+    steps_per_epoch,
+    total_steps,
+)
 
 RELEASED = Budget()
 
@@ -69,3 +74,41 @@ def test_every_setting_changes_the_loss(trials, step, changes):
 def test_condition_dropout_changes_the_priors_loss(trials):
     without = small_recipe().prior.model_copy(update={"condition_dropout": 0.0})
     assert losses_of(trials, 0, prior=without)["prior"] != losses_of(trials, 0)["prior"]
+
+
+def unit_rows(count, width, seed):
+    rows = torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(rows, dim=1)
+
+
+def taught_losses(world, **changes):
+    trials = read_trials([world / "voxels/subj02.h5"], world / "targets/vae_latent.h5")
+    low_level = small_recipe().low_level.model_copy(update={"teacher": "autoencoder"} | changes)
+    recipe = small_recipe(low_level=low_level)
+    decoder = new_decoder("vae_latent", trials, recipe)
+    decoder.model.eval()
+    batch = trials.batch(0, size=8, seed=0)
+    seen = []
+
+    def teacher(ids, generator):
+        seen.append((ids, generator))
+        count = len(ids) * 16  # maps of 4 x 4
+        return unit_rows(count, 8, 1), unit_rows(count, 8, 2)
+
+    generator = torch.Generator().manual_seed(0)
+    losses = low_level_losses(decoder.model, recipe, teacher)(batch, 0, generator)
+    assert seen == [(batch.ids, generator)]
+    return {name: value.item() for name, value in losses.items()}
+
+
+def test_equation_4_is_the_weighted_sum(world):
+    losses = taught_losses(world, teacher_weight=0.4)
+    assert losses["loss"] == pytest.approx(losses["l1"] + 0.4 * losses["contrastive"])
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [("contrastive", {"teacher_temperature": 0.5}), ("l1", {"l1_divisor": 1.0})],
+)
+def test_every_low_level_setting_changes_its_loss(world, part, changes):
+    assert taught_losses(world, **changes)[part] != taught_losses(world)[part]

@@ -40,14 +40,14 @@ def make_network():
 
 
 def layer_norm(row, gain):
-    return (row - row.mean()) / math.sqrt(row.var(unbiased=False) + 1e-5) * gain
+    return (row - row.mean()) / (row.var(unbiased=False) + 1e-5).sqrt() * gain
 
 
 def rotated(vector, position):
     vector = vector.clone()
     for pair in range(2):  # rotary_size 4: two pairs of neighbours
         angle = position * 10000.0 ** (-2 * pair / 4)
-        first, second = float(vector[2 * pair]), float(vector[2 * pair + 1])
+        first, second = vector[2 * pair].item(), vector[2 * pair + 1].item()
         vector[2 * pair] = first * math.cos(angle) - second * math.sin(angle)
         vector[2 * pair + 1] = second * math.cos(angle) + first * math.sin(angle)
     return vector

@@ -6,7 +6,7 @@ import torch
 from planted_world import small_recipe
 from torch.optim.lr_scheduler import OneCycleLR
 
-from neuraldiffuser.config.decoder import Optimiser
+from neuraldiffuser.config.decoder import Budget, Optimiser
 from neuraldiffuser.decoders import training
 from neuraldiffuser.decoders.architectures import build_decoder
 from neuraldiffuser.decoders.data import read_trials
@@ -199,3 +199,69 @@ def test_short_schedules_exist(steps):
         optimiser.step()
         schedule.step()
     assert np.isfinite(schedule.get_last_lr()).all()
+
+
+SHORT = Budget(epochs=2, samples_per_epoch=48, batch_size=16)
+
+
+def weights_after(trials, tmp_path, target, section, changes):
+    recipe = small_recipe(budget=SHORT)
+    changed = getattr(recipe, section).model_copy(update=changes)
+    run = make_run(trials, target, **({"budget": SHORT} | {section: changed}))
+    train(run, path_to_checkpoint=tmp_path / "none", seconds=1e9)
+    return torch.cat([parameter.detach().flatten() for parameter in run.model.parameters()])
+
+
+@pytest.mark.parametrize(
+    ("target", "section", "changes"),
+    [
+        ("clip_text", "optimiser", {"learning_rate": 2e-2}),
+        ("clip_text", "optimiser", {"weight_decay": 0.5}),
+        ("clip_text", "optimiser", {"voxel_weight_decay": 0.5}),
+        ("clip_text", "optimiser", {"warmup_fraction": 0.6}),
+        ("clip_text", "optimiser", {"final_division": 2}),
+        ("clip_text", "optimiser", {"decay_groups": "matrices"}),
+        ("clip_text", "network", {"dropout": 0.4}),
+        ("clip_text", "network", {"input_dropout": 0.4}),
+        ("clip_text", "prior", {"timesteps": 50}),
+        ("clip_text", "prior", {"rotary_size": 2}),
+        ("clip_text", "prior", {"prediction": "target"}),
+        ("clip_text", "budget", {"epochs": 3}),
+        ("clip_text", "budget", {"samples_per_epoch": 64}),
+        ("clip_text", "budget", {"batch_size": 12}),
+        ("vae_latent", "low_level", {"encoder_dropout": 0.4}),
+        ("vae_latent", "low_level", {"dropout": 0.4}),
+        ("vae_latent", "low_level", {"upsampler_groups": 2}),
+    ],
+)
+def test_every_setting_changes_the_weights(trials, tmp_path, target, section, changes):
+    usual = weights_after(trials, tmp_path, target, section, {})
+    assert not torch.equal(weights_after(trials, tmp_path, target, section, changes), usual)
+
+
+@pytest.mark.parametrize(
+    ("target", "section", "changes"),
+    [
+        ("clip_text", "network", {"hidden_size": 16}),
+        ("clip_text", "network", {"blocks": 3}),
+        ("clip_text", "prior", {"depth": 2}),
+        ("clip_text", "prior", {"head_size": 8}),
+        ("clip_text", "prior", {"feedforward_factor": 3}),
+        ("vae_latent", "low_level", {"maps_channels": 16}),
+        ("vae_latent", "low_level", {"upsampler_channels": (8, 16)}),
+        ("vae_latent", "low_level", {"teacher": "autoencoder"}),
+    ],
+)
+def test_every_size_changes_the_network(target, section, changes):
+    def shapes(update):
+        section_changed = getattr(small_recipe(), section).model_copy(update=update)
+        with torch.device("meta"):
+            model = build_decoder(
+                target,
+                {"clip_text": (3, 8), "vae_latent": (4, 8, 8)}[target],
+                voxel_counts={"subj01": 4},
+                recipe=small_recipe(**{section: section_changed}),
+            )
+        return {name: value.shape for name, value in model.state_dict().items()}
+
+    assert shapes(changes) != shapes({})

@@ -5,6 +5,7 @@ greyscale (0.2), solarisation (0.2), 7-pixel blur (0.1) and random resized crop 
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
@@ -13,32 +14,47 @@ GREY = (0.299, 0.587, 0.114)
 BLUR_PIXELS = 7
 
 
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers, one per image, shaped (n, 1, 1, 1) to fit a batch."""
+
+    count: int
+    generator: torch.Generator
+
+    def uniform(self, low: float, high: float) -> torch.Tensor:
+        """Numbers between ``low`` and ``high``."""
+        shape, device = (self.count, 1, 1, 1), self.generator.device
+        return low + (high - low) * torch.rand(shape, generator=self.generator, device=device)
+
+    def chosen(self, probability: float) -> torch.Tensor:
+        """True with ``probability``."""
+        return self.uniform(0, 1) < probability
+
+
 def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Images (n, 3, h, w) in [0, 1] to views of the same shape and range."""
-
-    def uniform(low: float, high: float) -> torch.Tensor:
-        drawn = torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device)
-        return low + (high - low) * drawn
-
-    def chosen(probability: float) -> torch.Tensor:
-        return uniform(0, 1) < probability
-
-    x = torch.where(chosen(0.8), jitter(images, uniform), images)
-    x = torch.where(chosen(0.2), to_grey(x), x)
-    threshold = uniform(0.4, 0.6)
-    x = torch.where(chosen(0.2) & (x >= threshold), 1 - x, x)
-    x = torch.where(chosen(0.1), blur(x, uniform(0.1, 2.0)), x)
-    return crop(x, area=uniform(0.5, 1), ratio=uniform(math.log(3 / 4), math.log(4 / 3)).exp(),
-                across=uniform(-1, 1), down=uniform(-1, 1))  # fmt: skip
+    draws = Draws(len(images), generator)
+    x = torch.where(draws.chosen(0.8), jitter(images, draws), images)
+    x = torch.where(draws.chosen(0.2), to_grey(x), x)
+    solarised = draws.chosen(0.2) & (x >= draws.uniform(0.4, 0.6))
+    x = torch.where(solarised, 1 - x, x)
+    x = torch.where(draws.chosen(0.1), blur(x, draws.uniform(0.1, 2.0)), x)
+    return crop(
+        x,
+        area=draws.uniform(0.5, 1),
+        ratio=draws.uniform(math.log(3 / 4), math.log(4 / 3)).exp(),
+        across=draws.uniform(-1, 1),
+        down=draws.uniform(-1, 1),
+    )
 
 
-def jitter(images: torch.Tensor, uniform) -> torch.Tensor:  # noqa: ANN001
+def jitter(images: torch.Tensor, draws: Draws) -> torch.Tensor:
     """Brightness and contrast by up to 0.4, saturation by up to 0.2, hue by up to 0.1 turns."""
-    x = (images * uniform(0.6, 1.4)).clamp(0, 1)
+    x = (images * draws.uniform(0.6, 1.4)).clamp(0, 1)
     mean = to_grey(x).mean(dim=(1, 2, 3), keepdim=True)
-    x = torch.lerp(mean, x, uniform(0.6, 1.4)).clamp(0, 1)
-    x = torch.lerp(to_grey(x), x, uniform(0.8, 1.2)).clamp(0, 1)
-    return turn_hue(x, uniform(-0.1, 0.1) * 2 * math.pi)
+    x = torch.lerp(mean, x, draws.uniform(0.6, 1.4)).clamp(0, 1)
+    x = torch.lerp(to_grey(x), x, draws.uniform(0.8, 1.2)).clamp(0, 1)
+    return turn_hue(x, draws.uniform(-0.1, 0.1) * 2 * math.pi)
 
 
 def to_grey(images: torch.Tensor) -> torch.Tensor:
