@@ -170,3 +170,16 @@ def test_temperature_is_half_a_cosine():
     assert soft_temperature(0, 0.004, 0.0075) == pytest.approx(0.004)
     assert soft_temperature(0.5, 0.004, 0.0075) == pytest.approx(0.00575)
     assert soft_temperature(1, 0.004, 0.0075) == pytest.approx(0.0075)
+
+
+def test_half_precision_around_a_loss_does_not_reach_it():
+    p, c = (torch.nn.functional.normalize(torch.rand(6, 50) + 1, dim=1) for _ in range(2))
+    losses = {
+        "mixco": lambda: mixco_loss(p, c, PERMUTATIONS["global"](MIXTURE), 0.006),
+        "soft": lambda: soft_clip_loss(p, c, 0.006),
+        "maps": lambda: soft_contrastive_loss(p, c, c.flip(0), 0.006),
+    }
+    for loss in losses.values():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mixed = loss()
+        assert torch.equal(mixed, loss())
