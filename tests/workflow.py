@@ -65,11 +65,12 @@ class World:
 
     def _overlays(self, changes: dict) -> Sequence[Path]:
         """The world's overlays; then where this repository's models lie; then the changes."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        place = self.folder / "place.yaml"
+        added = self.folder / "overlays"
+        added.mkdir(parents=True, exist_ok=True)
+        place = added / "place.yaml"
         place.write_text(
             yaml.safe_dump({"paths": {"models": str(REPOSITORY / "resources/mini_models")}})
         )
-        changed = self.folder / "changes.yaml"
+        changed = added / "changes.yaml"
         changed.write_text(yaml.safe_dump(changes))
         return [*self.overlays, place, changed]

@@ -177,6 +177,15 @@ SWITCHES: tuple[Switch, ...] = (
         "runs one step less than asked.",
     ),
     Switch(
+        key="decoder.prediction.prior_samples",
+        place="Draws of the diffusion prior per image",
+        paper="silent",
+        released=1,
+        corrected=4,
+        why="One draw carries the prior's own noise into the guidance; the mean of several "
+        "approaches the posterior mean, the best guess of a feature.",
+    ),
+    Switch(
         key="decoder.prediction.alignment",
         place="Statistics that the momentum alignment removes (Eq. 6)",
         paper="of the test set",
