@@ -20,6 +20,10 @@ from neuraldiffuser.errors import NeuralDiffuserError
 Item = TypeVar("Item")
 SECONDS_BETWEEN_PROGRESS_LINES = 5.0
 
+# Jobs report their own progress; bars of loading weights would only hide it. Read on import by
+# huggingface_hub, which scripts import after this module.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
 logger = logging.getLogger("neuraldiffuser")
 
 
@@ -145,8 +149,8 @@ def _choose_execution(snakemake: Any, *, label: str) -> None:
     torch = sys.modules.get("torch")
     device = "cuda" if wants_gpu and torch and torch.cuda.is_available() else "cpu"
     _execution = Execution(device=device, threads=int(snakemake.threads), label=label)
-    # Models and data are local by then; no job but the fetching ones may touch a network.
-    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+    if not snakemake.rule.startswith("fetch_"):
+        os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
     if torch:
         torch.set_num_threads(_execution.threads)
 
