@@ -253,7 +253,9 @@ def _summary_entries(sources: Sources, experiment: Presentation) -> pd.DataFrame
         [describe_metric(name, experiment) for name in ranked["metric"]], index=ranked.index
     )
     return (
-        ranked.drop(columns=["unit", "direction"]).join(described).rename(columns={"mean": "value"})
+        ranked.drop(columns=described.columns, errors="ignore")
+        .join(described)
+        .rename(columns={"mean": "value"})
     )
 
 
