@@ -50,13 +50,13 @@ test-system: $(READY) ## tests that need Debian packages (apt-packages.txt) or m
 check: $(READY) ## formatting and lints only
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check --quiet
-	@$(BIN)/snakefmt --check --quiet Snakefile rules
-	@$(BIN)/snakemake --lint 2>&1 | tail -n 40; exit $${PIPESTATUS[0]}
+	@$(BIN)/snakefmt --check Snakefile rules
+	@$(BIN)/snakemake --lint
 
 format: $(READY) ## formats everything
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format --quiet
-	@$(BIN)/snakefmt --quiet Snakefile rules
+	@$(BIN)/snakefmt Snakefile rules
 
 config: $(READY) ## rewrites config.yaml, its schema and docs/fidelity.md from the models
 	@$(BIN)/python -m neuraldiffuser.config.documents

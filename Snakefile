@@ -20,6 +20,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/mini.smk"
 include: "rules/data.smk"
 include: "rules/voxels.smk"

@@ -1,6 +1,6 @@
-# What every rule file uses: the checked configuration, a stage's settings and code, resources.
+# What all rule files share - the checked configuration, a stage's settings and code, resources.
 
-import os
+import shutil
 
 from neuraldiffuser.config.stages import stage_settings
 from neuraldiffuser.config.validation import validate
@@ -34,7 +34,7 @@ def settings(stage):
 def has_gpu():
     """Whether jobs that can use a GPU ask for one."""
     if CONFIG.runtime.device == "auto":
-        return os.path.exists("/dev/nvidiactl")
+        return shutil.which("nvidia-smi") is not None
     return CONFIG.runtime.device == "cuda"
 
 

@@ -16,26 +16,6 @@ localrules:
     unpack_captions,
 
 
-def get_source(wildcards):
-    """What an object must wait for: the generated bucket, the accepted terms, or nothing."""
-    if is_generated():
-        return f"{CONFIG.mini.bucket}/{wildcards.object}"
-    return get_terms()
-
-
-def get_terms():
-    """The accepted terms, where data come over a network; nothing is fetched before."""
-    return ancient("<data>/terms_accepted.json") if is_remote(CONFIG.nsd.bucket) else []
-
-
-def get_captions_source():
-    """The archive where the workflow generates it; otherwise what all fetching waits for."""
-    generated = f"{CONFIG.mini.bucket}/{nsd_files.CAPTIONS_ARCHIVE}"
-    if CONFIG.nsd.captions_url == generated:
-        return generated
-    return ancient("<data>/terms_accepted.json") if is_remote(CONFIG.nsd.bucket) else []
-
-
 rule accept_terms:
     output:
         record="<data>/terms_accepted.json",

@@ -3,26 +3,6 @@
 from neuraldiffuser.nsd import files as nsd_files
 
 
-def get_other_voxels(wildcards):
-    """Voxels of every pretraining subject but the decoder's own."""
-    others = [name for name in CONFIG.pretraining_subjects if name != wildcards.subject]
-    return collect("<results>/voxels/{subject}.h5", subject=others)
-
-
-def get_teacher(wildcards):
-    """The stimuli and the autoencoder that teach the low-level pipeline, if it has a teacher."""
-    taught = CONFIG.decoder.low_level.teacher == "autoencoder"
-    if wildcards.target != "vae_latent" or not taught:
-        return []
-    return [f"<data>/{nsd_files.STIMULI}", *get_autoencoder_files()]
-
-
-def get_autoencoder_files():
-    """The autoencoder whose encoder makes the latents."""
-    names = ("config.json", "diffusion_pytorch_model.safetensors")
-    return [f"{get_autoencoder()}/{name}" for name in names]
-
-
 rule pretrain_decoder:
     input:
         voxels=get_other_voxels,

@@ -5,46 +5,7 @@ PROJECTED_TARGETS = [
     *(f"clip_image_{layer:02d}" for layer in CONFIG.targets.clip_image.layers),
 ]
 DECODED_TARGETS = ["vae_latent", *PROJECTED_TARGETS]
-OPEN_CLIP_FILES = ("/open_clip_config.json", "/open_clip_model.safetensors")
-
-
-def get_network_weights(wildcards):
-    """Files of the networks that judge; those that a Python package ships have none."""
-    files = set()
-    for network in CONFIG.evaluation.measures.networks.values():
-        parts = OPEN_CLIP_FILES if network.architecture == "open_clip" else ("",)
-        files.update(f"{network.weights}{part}" for part in parts if network.weights)
-    return [f"<models>/{file}" for file in sorted(files)]
-
-
-def get_shards_to_evaluate(wildcards):
-    """A variant's reconstructions of one subject."""
-    return collect(
-        "<results>/reconstructions/{variant}/{subject}/shard-{shard}.h5",
-        variant=wildcards.variant,
-        subject=wildcards.subject,
-        shard=range(CONFIG.reconstruction.shards),
-    )
-
-
-def get_evaluations(name):
-    """Paths of the table `name` of every variant and subject that is run."""
-    return [
-        f"<results>/evaluation/{variant}/{subject}/{name}"
-        for variant in CONFIG.reconstruction.run
-        for subject in get_variant_subjects(variant)
-    ]
-
-
-def get_variant_subjects(variant):
-    """Whose reconstructions a variant has."""
-    from_brain = CONFIG.reconstruction.variants[variant].source == "brain"
-    return CONFIG.subjects if from_brain else ["stimulus"]
-
-
-def get_brain_evaluations(wildcards):
-    """Brain correlations of every variant that comes from a brain."""
-    return [path for path in get_evaluations("brain.csv") if "/stimulus/" not in path]
+OPEN_CLIP_FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
 
 rule evaluate_reconstructions:

@@ -13,39 +13,6 @@ PAPER = f"{workflow.basedir}/resources/paper_tables"
 PAGE = f"{workflow.basedir}/workflow_scripts/neuraldiffuser/reporting"
 
 
-def get_shards_of(variants):
-    """All shards of some variants, every subject."""
-    return [
-        f"<results>/reconstructions/{variant}/{subject}/shard-{shard}.h5"
-        for variant in variants
-        for subject in get_variant_subjects(variant)
-        for shard in range(CONFIG.reconstruction.shards)
-    ]
-
-
-def get_calibrations():
-    """The calibration of every variant that asks for one."""
-    variants = CONFIG.reconstruction.resolved_variants
-    return [
-        f"<results>/calibrations/{name}/{subject}.json"
-        for name in CONFIG.reconstruction.run
-        if variants[name].scale == "auto" and variants[name].guidance != "none"
-        for subject in get_variant_subjects(name)
-    ]
-
-
-def get_sheet_subjects():
-    """Whoever has reconstructions: subjects, and the stimuli's own embeddings."""
-    everybody = (get_variant_subjects(name) for name in CONFIG.reconstruction.run)
-    return list(dict.fromkeys(subject for some in everybody for subject in some))
-
-
-def get_variants_of(subject):
-    """The variants that run for a subject."""
-    run = CONFIG.reconstruction.run
-    return [name for name in run if subject in get_variant_subjects(name)]
-
-
 # What each kind of artefact named in the catalogue is.
 ARTEFACTS = {
     "summary": "<results>/evaluation/summary.csv",
@@ -68,19 +35,6 @@ ARTEFACTS = {
         stage=["pretrained", "finetuned"],
     ),
 }
-
-
-def get_table_sources(wildcards):
-    return {kind: ARTEFACTS[kind] for kind in TABLES[wildcards.table]}
-
-
-def get_figure_sources(wildcards):
-    return {kind: ARTEFACTS[kind] for kind in FIGURES[wildcards.figure]}
-
-
-def get_shards_of_subject(wildcards):
-    shards = get_shards_of(get_variants_of(wildcards.subject))
-    return [path for path in shards if f"/{wildcards.subject}/" in path]
 
 
 wildcard_constraints:

@@ -3,30 +3,6 @@
 from neuraldiffuser.nsd import files as nsd_files
 
 
-def get_subjects_in_use():
-    """Every subject that is evaluated or pretrains."""
-    return sorted({*CONFIG.subjects, *CONFIG.pretraining_subjects})
-
-
-def get_responses(wildcards):
-    """Which image each trial of every subject in use showed."""
-    return [
-        f"<data>/{nsd_files.responses(subject)}" for subject in get_subjects_in_use()
-    ]
-
-
-def get_autoencoder():
-    """Folder of the autoencoder whose encoder makes the latents."""
-    if CONFIG.targets.vae_latent.autoencoder == "stable_diffusion":
-        return f"<models>/{CONFIG.models.stable_diffusion}/vae"
-    return f"<models>/{CONFIG.models.image_variations_autoencoder}"
-
-
-def get_text_model(part):
-    """Folder of a part of Stable Diffusion that embeds captions."""
-    return f"<models>/{CONFIG.models.stable_diffusion}/{part}"
-
-
 rule extract_vae_latent:
     input:
         responses=get_responses,

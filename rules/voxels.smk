@@ -3,23 +3,6 @@
 from neuraldiffuser.nsd import files as nsd_files
 
 
-def get_betas(wildcards):
-    """The betas of every session of a subject that is used."""
-    sessions, version = CONFIG.nsd.sessions[wildcards.subject], CONFIG.nsd.betas
-    names = nsd_files.all_session_betas(
-        wildcards.subject,
-        sessions=sessions,
-        version=version,
-        file_format=CONFIG.nsd.format,
-    )
-    return [f"<data>/{name}" for name in names]
-
-
-def get_everybody():
-    """Every subject that is evaluated or pretrains."""
-    return sorted({*CONFIG.subjects, *CONFIG.pretraining_subjects})
-
-
 rule prepare_voxels:
     input:
         betas=get_betas,

@@ -1,0 +1,267 @@
+# What the rules wait for: input functions, stage by stage in the order of the includes. They stand
+# apart from the rules so that `snakemake --lint` passes.
+
+from neuraldiffuser.nsd import files as nsd_files
+from neuraldiffuser.nsd.locations import is_remote
+
+# --- mini ---
+
+
+def is_generated():
+    """Whether the experiment reads the bucket that the workflow generates."""
+    return CONFIG.nsd.bucket == CONFIG.mini.bucket
+
+
+def get_generated_files():
+    """Every file of the generated bucket; none where another one is used."""
+    subjects = sorted({*CONFIG.subjects, *CONFIG.pretraining_subjects})
+    sessions = CONFIG.nsd.sessions
+    names = nsd_files.generated_objects(
+        subjects, sessions=sessions, version=CONFIG.nsd.betas
+    )
+    return [f"{CONFIG.mini.bucket}/{name}" for name in names]
+
+
+# --- data ---
+
+
+def get_source(wildcards):
+    """What an object must wait for: the generated bucket, the accepted terms, or nothing."""
+    if is_generated():
+        return f"{CONFIG.mini.bucket}/{wildcards.object}"
+    return get_terms()
+
+
+def get_terms():
+    """The accepted terms, where data come over a network; nothing is fetched before."""
+    return ancient("<data>/terms_accepted.json") if is_remote(CONFIG.nsd.bucket) else []
+
+
+def get_captions_source():
+    """The archive where the workflow generates it; otherwise what all fetching waits for."""
+    generated = f"{CONFIG.mini.bucket}/{nsd_files.CAPTIONS_ARCHIVE}"
+    if CONFIG.nsd.captions_url == generated:
+        return generated
+    return ancient("<data>/terms_accepted.json") if is_remote(CONFIG.nsd.bucket) else []
+
+
+# --- voxels ---
+
+
+def get_betas(wildcards):
+    """The betas of every session of a subject that is used."""
+    sessions, version = CONFIG.nsd.sessions[wildcards.subject], CONFIG.nsd.betas
+    names = nsd_files.all_session_betas(
+        wildcards.subject,
+        sessions=sessions,
+        version=version,
+        file_format=CONFIG.nsd.format,
+    )
+    return [f"<data>/{name}" for name in names]
+
+
+def get_everybody():
+    """Every subject that is evaluated or pretrains."""
+    return sorted({*CONFIG.subjects, *CONFIG.pretraining_subjects})
+
+
+# --- targets ---
+
+
+def get_subjects_in_use():
+    """Every subject that is evaluated or pretrains."""
+    return sorted({*CONFIG.subjects, *CONFIG.pretraining_subjects})
+
+
+def get_responses(wildcards):
+    """Which image each trial of every subject in use showed."""
+    return [
+        f"<data>/{nsd_files.responses(subject)}" for subject in get_subjects_in_use()
+    ]
+
+
+def get_autoencoder():
+    """Folder of the autoencoder whose encoder makes the latents."""
+    if CONFIG.targets.vae_latent.autoencoder == "stable_diffusion":
+        return f"<models>/{CONFIG.models.stable_diffusion}/vae"
+    return f"<models>/{CONFIG.models.image_variations_autoencoder}"
+
+
+def get_text_model(part):
+    """Folder of a part of Stable Diffusion that embeds captions."""
+    return f"<models>/{CONFIG.models.stable_diffusion}/{part}"
+
+
+# --- decoders ---
+
+
+def get_other_voxels(wildcards):
+    """Voxels of every pretraining subject but the decoder's own."""
+    others = [name for name in CONFIG.pretraining_subjects if name != wildcards.subject]
+    return collect("<results>/voxels/{subject}.h5", subject=others)
+
+
+def get_teacher(wildcards):
+    """The stimuli and the autoencoder that teach the low-level pipeline, if it has a teacher."""
+    taught = CONFIG.decoder.low_level.teacher == "autoencoder"
+    if wildcards.target != "vae_latent" or not taught:
+        return []
+    return [f"<data>/{nsd_files.STIMULI}", *get_autoencoder_files()]
+
+
+def get_autoencoder_files():
+    """The autoencoder whose encoder makes the latents."""
+    names = ("config.json", "diffusion_pytorch_model.safetensors")
+    return [f"{get_autoencoder()}/{name}" for name in names]
+
+
+# --- reconstruction ---
+
+
+def get_variant(wildcards):
+    """The settings of a named variant."""
+    variants = CONFIG.reconstruction.resolved_variants
+    if wildcards.variant not in variants:
+        raise WorkflowError(
+            f"No variant {wildcards.variant}; known are {', '.join(variants)}."
+        )
+    return variants[wildcards.variant]
+
+
+def get_conditions(wildcards):
+    """What every sample starts from and is conditioned on."""
+    return collect(
+        "<results>/embeddings/{target}/{subject}.h5",
+        target=["vae_latent", "clip_text"],
+        subject=wildcards.subject,
+    )
+
+
+def get_guiding_features(wildcards, subject):
+    """Guidance layers of a subject; nothing where nothing guides."""
+    guided = get_variant(wildcards).guidance == "clip_layers"
+    layers = CONFIG.targets.clip_image.layers if guided else ()
+    return [
+        f"<results>/embeddings/clip_image_{layer:02d}/{subject}.h5" for layer in layers
+    ]
+
+
+def get_embeddings(wildcards):
+    """A variant's conditions and features; the mean feature is that of training stimuli."""
+    mean = get_variant(wildcards).features == "mean"
+    subject = "stimulus" if mean else wildcards.subject
+    return get_conditions(wildcards) + get_guiding_features(wildcards, subject)
+
+
+def get_held_out_embeddings(wildcards):
+    """What a scale is calibrated on: held-out images with their own features."""
+    return get_conditions(wildcards) + get_guiding_features(
+        wildcards, wildcards.subject
+    )
+
+
+def get_guidance_model(wildcards):
+    """The network that guides, or nothing."""
+    return CLIP_IMAGE if get_variant(wildcards).guidance == "clip_layers" else []
+
+
+def get_calibration(wildcards):
+    """The calibration of a variant's scale, its own or another's, or nothing for a number."""
+    variant = get_variant(wildcards)
+    if variant.guidance == "none" or not isinstance(variant.scale, str):
+        return []
+    lender = wildcards.variant if variant.scale == "auto" else variant.scale
+    return [f"<results>/calibrations/{lender}/{wildcards.subject}.json"]
+
+
+# --- evaluation ---
+
+
+def get_network_weights(wildcards):
+    """Files of the networks that judge; those that a Python package ships have none."""
+    paths = set()
+    for network in CONFIG.evaluation.measures.networks.values():
+        if network.architecture == "open_clip":
+            paths.update(f"{network.weights}/{file}" for file in OPEN_CLIP_FILES)
+        elif network.weights:
+            paths.add(network.weights)
+    return [f"<models>/{path}" for path in sorted(paths)]
+
+
+def get_shards_to_evaluate(wildcards):
+    """A variant's reconstructions of one subject."""
+    return collect(
+        "<results>/reconstructions/{variant}/{subject}/shard-{shard}.h5",
+        variant=wildcards.variant,
+        subject=wildcards.subject,
+        shard=range(CONFIG.reconstruction.shards),
+    )
+
+
+def get_evaluations(name):
+    """Paths of the table `name` of every variant and subject that is run."""
+    return [
+        f"<results>/evaluation/{variant}/{subject}/{name}"
+        for variant in CONFIG.reconstruction.run
+        for subject in get_variant_subjects(variant)
+    ]
+
+
+def get_variant_subjects(variant):
+    """Whose reconstructions a variant has."""
+    from_brain = CONFIG.reconstruction.variants[variant].source == "brain"
+    return CONFIG.subjects if from_brain else ["stimulus"]
+
+
+def get_brain_evaluations(wildcards):
+    """Brain correlations of every variant that comes from a brain."""
+    return [path for path in get_evaluations("brain.csv") if "/stimulus/" not in path]
+
+
+# --- report ---
+
+
+def get_shards_of(variants):
+    """All shards of some variants, every subject."""
+    return [
+        f"<results>/reconstructions/{variant}/{subject}/shard-{shard}.h5"
+        for variant in variants
+        for subject in get_variant_subjects(variant)
+        for shard in range(CONFIG.reconstruction.shards)
+    ]
+
+
+def get_calibrations():
+    """The calibration of every variant that asks for one."""
+    variants = CONFIG.reconstruction.resolved_variants
+    return [
+        f"<results>/calibrations/{name}/{subject}.json"
+        for name in CONFIG.reconstruction.run
+        if variants[name].scale == "auto" and variants[name].guidance != "none"
+        for subject in get_variant_subjects(name)
+    ]
+
+
+def get_sheet_subjects():
+    """Whoever has reconstructions: subjects, and the stimuli's own embeddings."""
+    everybody = (get_variant_subjects(name) for name in CONFIG.reconstruction.run)
+    return list(dict.fromkeys(subject for some in everybody for subject in some))
+
+
+def get_variants_of(subject):
+    """The variants that run for a subject."""
+    run = CONFIG.reconstruction.run
+    return [name for name in run if subject in get_variant_subjects(name)]
+
+
+def get_table_sources(wildcards):
+    return {kind: ARTEFACTS[kind] for kind in TABLES[wildcards.table]}
+
+
+def get_figure_sources(wildcards):
+    return {kind: ARTEFACTS[kind] for kind in FIGURES[wildcards.figure]}
+
+
+def get_shards_of_subject(wildcards):
+    shards = get_shards_of(get_variants_of(wildcards.subject))
+    return [path for path in shards if f"/{wildcards.subject}/" in path]
