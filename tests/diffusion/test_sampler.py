@@ -297,7 +297,7 @@ def test_the_remaining_switches_change_the_result(batch, model, scheduler):
 # --- the gradient ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("tweedie", "blend", "prediction"), {s[:3] for s in SWITCHES})
+@pytest.mark.parametrize(("tweedie", "blend", "prediction"), sorted({s[:3] for s in SWITCHES}))
 def test_gradient_equals_finite_differences(
     batch, model, scheduler, guidance, tweedie, blend, prediction
 ):
