@@ -33,7 +33,7 @@ def test_without_accepted_terms_nothing_is_fetched(nsd):
         ({"seed": "many"}, "seed is 'many': input should be a valid integer"),
         (
             {"reconstruction": {"run": ["guidedd"]}},
-            "run names guidedd; known variants are guided, unguided",
+            "run names guidedd; known variants are guided, ",
         ),
     ],
 )
