@@ -25,8 +25,8 @@ class Answer:
 
     @property
     def rules_to_run(self) -> set[str]:
-        """Names of the rules that a dry run would start."""
-        return set(re.findall(r"^\s*(?:local)?rule (\w+):", self.text, re.MULTILINE)) - {"all"}
+        """Names of the rules that a dry run would start, from its table of jobs."""
+        return set(re.findall(r"^(\w+) +\d+$", self.text, re.MULTILINE)) - {"all", "total"}
 
 
 @dataclass(frozen=True)
