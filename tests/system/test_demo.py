@@ -59,7 +59,8 @@ def test_the_report_opens_in_a_browser(results, tmp_path, size):
 def test_the_page_says_what_the_findings_say(results, tmp_path):
     page = browse(results, tmp_path, "--dump-dom")
     for claim in storage.read_json(results / "findings.json")["claims"]:
-        assert claim["name"] in page
+        sentence = claim["name"]
+        assert sentence[0].upper() + sentence[1:] in page
 
 
 def browse(results, tmp_path, *arguments: str) -> str:
