@@ -42,7 +42,7 @@ report: demo ## Snakemake's own report of the miniature (results/mini/snakemake-
 
 test: $(READY) ## formatting, lints and every test that needs nothing but the set-up
 	@$(MAKE) --no-print-directory check
-	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(CORES) --dist loadgroup -m "not system"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(CORES) --dist loadfile -m "not system"
 
 test-system: $(READY) ## tests that need Debian packages (apt-packages.txt) or more time
 	@$(BIN)/pytest -m system -v

@@ -12,7 +12,6 @@ from workflow import REPOSITORY, World
 
 from neuraldiffuser import provenance, storage
 
-pytestmark = pytest.mark.xdist_group("end_to_end")
 EVALUATION = {"evaluate_reconstructions", "evaluate_brain", "summarise_evaluation"}
 REPORT = {"derive_findings", "make_table", "make_figure", "write_report"}
 

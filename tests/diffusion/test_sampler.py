@@ -22,9 +22,6 @@ from neuraldiffuser.diffusion.sampler import (
 from neuraldiffuser.diffusion.schedule import Schedule, Step, choose_guided_steps, make_schedule
 from neuraldiffuser.errors import DataError
 
-# One worker runs the whole file: its tests compare what earlier ones computed.
-pytestmark = pytest.mark.xdist_group("sampler")
-
 
 def schedule_of(scheduler, settings):
     return make_schedule(
