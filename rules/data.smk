@@ -3,7 +3,6 @@
 # a constant stands in place of their code_id(...).
 
 from neuraldiffuser.nsd import files as nsd_files
-from neuraldiffuser.nsd.locations import is_remote
 
 MODELS_TO_FETCH = "|".join(f"{path}(/.+)?" for path in sorted(CONFIG.models.sources))
 

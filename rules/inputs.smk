@@ -4,6 +4,14 @@
 from neuraldiffuser.nsd import files as nsd_files
 from neuraldiffuser.nsd.locations import is_remote
 
+# --- everywhere ---
+
+
+def get_everybody():
+    """Every subject that is evaluated or pretrains."""
+    return sorted({*CONFIG.subjects, *CONFIG.pretraining_subjects})
+
+
 # --- mini ---
 
 
@@ -14,10 +22,9 @@ def is_generated():
 
 def get_generated_files():
     """Every file of the generated bucket; none where another one is used."""
-    subjects = sorted({*CONFIG.subjects, *CONFIG.pretraining_subjects})
     sessions = CONFIG.nsd.sessions
     names = nsd_files.generated_objects(
-        subjects, sessions=sessions, version=CONFIG.nsd.betas
+        get_everybody(), sessions=sessions, version=CONFIG.nsd.betas
     )
     return [f"{CONFIG.mini.bucket}/{name}" for name in names]
 
@@ -40,9 +47,7 @@ def get_terms():
 def get_captions_source():
     """The archive where the workflow generates it; otherwise what all fetching waits for."""
     generated = f"{CONFIG.mini.bucket}/{nsd_files.CAPTIONS_ARCHIVE}"
-    if CONFIG.nsd.captions_url == generated:
-        return generated
-    return ancient("<data>/terms_accepted.json") if is_remote(CONFIG.nsd.bucket) else []
+    return generated if CONFIG.nsd.captions_url == generated else get_terms()
 
 
 # --- voxels ---
@@ -60,24 +65,12 @@ def get_betas(wildcards):
     return [f"<data>/{name}" for name in names]
 
 
-def get_everybody():
-    """Every subject that is evaluated or pretrains."""
-    return sorted({*CONFIG.subjects, *CONFIG.pretraining_subjects})
-
-
 # --- targets ---
-
-
-def get_subjects_in_use():
-    """Every subject that is evaluated or pretrains."""
-    return sorted({*CONFIG.subjects, *CONFIG.pretraining_subjects})
 
 
 def get_responses(wildcards):
     """Which image each trial of every subject in use showed."""
-    return [
-        f"<data>/{nsd_files.responses(subject)}" for subject in get_subjects_in_use()
-    ]
+    return [f"<data>/{nsd_files.responses(subject)}" for subject in get_everybody()]
 
 
 def get_autoencoder():
@@ -255,13 +248,16 @@ def get_variants_of(subject):
 
 
 def get_table_sources(wildcards):
+    """What the catalogue says a table is laid out from."""
     return {kind: ARTEFACTS[kind] for kind in TABLES[wildcards.table]}
 
 
 def get_figure_sources(wildcards):
+    """What the catalogue says a figure is drawn from."""
     return {kind: ARTEFACTS[kind] for kind in FIGURES[wildcards.figure]}
 
 
 def get_shards_of_subject(wildcards):
+    """One subject's reconstructions by every variant."""
     shards = get_shards_of(get_variants_of(wildcards.subject))
     return [path for path in shards if f"/{wildcards.subject}/" in path]

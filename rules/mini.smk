@@ -1,7 +1,5 @@
 # The miniature world: its bucket of simulated brains.
 
-from neuraldiffuser.nsd import files as nsd_files
-
 
 rule generate_mini_world:
     output:

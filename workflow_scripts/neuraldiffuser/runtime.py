@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,9 +153,3 @@ def _choose_execution(snakemake: Any, *, label: str) -> None:
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
     if torch:
         torch.set_num_threads(_execution.threads)
-
-
-def timed(function: Callable[[], Item]) -> tuple[Item, float]:
-    """Calls ``function``; returns its result and the seconds it took."""
-    started = time.monotonic()
-    return function(), time.monotonic() - started
