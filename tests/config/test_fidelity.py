@@ -25,7 +25,7 @@ def with_value(key, value):
 @pytest.mark.parametrize("reading", fidelity.READINGS)
 def test_both_values_of_a_switch_are_valid(switch, reading):
     value = getattr(switch, reading)
-    assert fidelity.read_key(with_value(switch.key, value), switch.key) == value
+    assert fidelity.lookup(with_value(switch.key, value), switch.key) == value
 
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=lambda switch: switch.key)

@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
+from neuraldiffuser.config.base import lookup
 from neuraldiffuser.config.documents import REPOSITORY
 from neuraldiffuser.config.fidelity import READINGS, SWITCHES
 from neuraldiffuser.config.root import Config
-from neuraldiffuser.config.stages import lookup
 
 
 def leaves(value, prefix=()):

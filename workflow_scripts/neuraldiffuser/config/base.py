@@ -1,5 +1,7 @@
 """The base of every configuration section."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -7,3 +9,11 @@ class Section(BaseModel):
     """Frozen settings that refuse unknown keys; each field's description documents its key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def lookup(config: Any, key: str) -> Any:
+    """The value of a dotted key in sections, mappings or dataclasses."""
+    value = config
+    for name in key.split("."):
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
+    return value

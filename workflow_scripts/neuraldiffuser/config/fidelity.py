@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neuraldiffuser.config.base import lookup
+
 PAGE = Path(__file__).parents[3] / "docs" / "fidelity.md"
 READINGS = ("released", "corrected")
 NOT_MEASURED = "not yet measured"
@@ -321,14 +323,6 @@ SWITCHES: tuple[Switch, ...] = (
 )
 
 
-def read_key(config: Any, key: str) -> Any:
-    """The value of a dotted key in sections, mappings or dataclasses."""
-    value = config
-    for name in key.split("."):
-        value = value[name] if isinstance(value, dict) else getattr(value, name)
-    return value
-
-
 def compare_reading(config: Any, reading: str) -> list[Switch]:
     """The switches at which a configuration departs from a reading.
 
@@ -336,9 +330,7 @@ def compare_reading(config: Any, reading: str) -> list[Switch]:
         config: anything with the sections as attributes.
         reading: "released" or "corrected".
     """
-    return [
-        switch for switch in SWITCHES if read_key(config, switch.key) != getattr(switch, reading)
-    ]
+    return [switch for switch in SWITCHES if lookup(config, switch.key) != getattr(switch, reading)]
 
 
 def name_reading(config: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter
 
+from neuraldiffuser.config.base import lookup
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.identity import canonical_json
 
@@ -155,14 +156,6 @@ STAGES: dict[str, dict[str, str]] = {
         "description": "description",
     },
 }
-
-
-def lookup(config: BaseModel, key: str) -> Any:
-    """The value of a dotted key."""
-    value: Any = config
-    for name in key.split("."):
-        value = value[name] if isinstance(value, dict) else getattr(value, name)
-    return value
 
 
 def stage_settings(

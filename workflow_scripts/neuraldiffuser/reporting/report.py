@@ -15,13 +15,13 @@ import pandas as pd
 from PIL import Image
 
 from neuraldiffuser import storage
+from neuraldiffuser.config.base import lookup
 from neuraldiffuser.config.description import Description
 from neuraldiffuser.config.fidelity import (
     SWITCHES,
     Switch,
     compare_reading,
     name_reading,
-    read_key,
     write_value,
 )
 from neuraldiffuser.reporting import labels, layout, tables, words
@@ -253,7 +253,7 @@ def show_switches(description: Description) -> dict[str, Any]:
         (
             switch.key,
             switch.place,
-            _plain(read_key(description, switch.key)),
+            _plain(lookup(description, switch.key)),
             _plain(switch.released),
             _plain(switch.corrected),
         )
@@ -277,7 +277,7 @@ def tell_departures(description: Description) -> str:
 
 
 def _tell_departure(switch: Switch, description: Description) -> str:
-    return f"{switch.key} ({_plain(read_key(description, switch.key))})"
+    return f"{switch.key} ({_plain(lookup(description, switch.key))})"
 
 
 def list_warnings(
