@@ -5,6 +5,7 @@ NeuralDiffuserError
 ├── TermsError       data may not be fetched before its terms are accepted
 ├── DataError        a file is missing, truncated, non-finite or does not match another
 ├── FetchError       an object could not be brought from its source
+│   └── MissingObjectError   its source answers that there is no such object
 └── TrainingError    a training left the finite numbers
 """
 
@@ -27,6 +28,10 @@ class DataError(NeuralDiffuserError):
 
 class FetchError(NeuralDiffuserError):
     """An object could not be brought from its source."""
+
+
+class MissingObjectError(FetchError):
+    """The source of an object answers that there is no such object."""
 
 
 class TrainingError(NeuralDiffuserError):
