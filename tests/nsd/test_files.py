@@ -18,6 +18,7 @@ def test_paths_are_those_of_the_bucket():
     assert files.region_mask("subj05", name="nsdgeneral") == (
         "nsddata/ppdata/subj05/func1pt8mm/roi/nsdgeneral.nii.gz"
     )
+    assert files.mean_volume("subj05") == "nsddata/ppdata/subj05/func1pt8mm/mean.nii.gz"
     assert files.responses("subj05") == "nsddata/ppdata/subj05/behav/responses.tsv"
     assert files.DESIGN == "nsddata/experiments/nsd/nsd_expdesign.mat"
     assert files.STIMULI == "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
@@ -47,4 +48,4 @@ def test_no_object_is_listed_twice():
     names = files.generated_objects(
         ["subj01", "subj02"], sessions={"subj01": 2, "subj02": 3}, version="b"
     )
-    assert len(names) == len(set(names)) == 4 + 2 * 5 + 5 + 1
+    assert len(names) == len(set(names)) == 4 + 2 * 6 + 5 + 1

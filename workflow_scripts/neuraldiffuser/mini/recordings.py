@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 
 from neuraldiffuser import storage
-from neuraldiffuser.mini import brains
+from neuraldiffuser.mini import anatomy, brains
 from neuraldiffuser.mini.scenes import Scene
 from neuraldiffuser.mini.world import World, planned_ids
 from neuraldiffuser.nsd import files
@@ -221,6 +221,14 @@ def write_regions(bucket: Path, subject: Subject) -> None:
         storage.write_bytes(path, encode_nifti(volume(subject.brain, values, outside=-1)))
 
 
+def write_mean_volume(bucket: Path, subject: Subject) -> None:
+    """mean.nii.gz, which shows where the regions lie; no number depends on it."""
+    inside = volume(subject.brain, np.ones(len(subject.brain.positions), bool), outside=False)
+    rng = subject.world.generator(subject.name, "anatomy")
+    mean = anatomy.draw_mean_volume(rng, inside=inside)
+    storage.write_bytes(bucket / files.mean_volume(subject.name), encode_nifti(mean))
+
+
 def write_ncsnr(bucket: Path, subject: Subject, *, betas: np.ndarray, ids: np.ndarray) -> None:
     """ncsnr.nii.gz, estimated as NSD does from the normalised betas (trials, brain voxels)."""
     values = estimate_ncsnr(betas, ids).astype(np.float32)
@@ -258,5 +266,6 @@ def write_recordings(bucket: Path, world: World, *, name: str, drawn: Sequence[S
         write_session(bucket, subject, session=session, betas=betas)
         normalised.append(normalise_session(betas))
     write_regions(bucket, subject)
+    write_mean_volume(bucket, subject)
     write_ncsnr(bucket, subject, betas=np.concatenate(normalised), ids=planned)
     write_ground_truth(bucket, subject, signal=signal, ids=seen)

@@ -10,7 +10,7 @@ from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.nsd.design import subject_number
 
 REPEATS = 3
-PURPOSES = ("tuning", "volume", "session", "patterns", "invalid", "gain", "responses")
+PURPOSES = ("tuning", "volume", "session", "patterns", "invalid", "gain", "responses", "anatomy")
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,11 @@ def region_mask(subject: str, *, name: str) -> str:
     return f"nsddata/ppdata/{subject}/{SPACE}/roi/{name}.nii.gz"
 
 
+def mean_volume(subject: str) -> str:
+    """The mean of all functional volumes, which looks like the brain; for pictures only."""
+    return f"nsddata/ppdata/{subject}/{SPACE}/mean.nii.gz"
+
+
 def betas_folder(subject: str, *, version: str) -> str:
     """The folder of a subject's single-trial betas."""
     return f"nsddata_betas/ppdata/{subject}/{SPACE}/{version}"
@@ -79,12 +84,13 @@ def session_number(path: str) -> int:
 
 
 def subject_objects(subject: str, *, sessions: int, version: str, file_format: str) -> list[str]:
-    """Every object that the voxels of a subject are made from."""
+    """Every object that the voxels of a subject and their picture are made from."""
     return [
         *all_session_betas(subject, sessions=sessions, version=version, file_format=file_format),
         signal_to_noise(subject, version=version),
         region_mask(subject, name="nsdgeneral"),
         region_mask(subject, name="prf-visualrois"),
+        mean_volume(subject),
         responses(subject),
     ]
 
