@@ -13,8 +13,10 @@ except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 
+# <nsd> is where NSD's files are read: the local mirror <data>, or an existing copy as it lies.
 pathvars:
     data=CONFIG.paths.data,
+    nsd=CONFIG.nsd.bucket if CONFIG.nsd.source == "local" else CONFIG.paths.data,
     models=CONFIG.paths.models,
     results=f"{CONFIG.paths.results}/{CONFIG.experiment}",
 
@@ -24,6 +26,8 @@ wildcard_constraints:
     target=r"vae_latent|clip_text|clip_image_\d\d",
     variant=r"[a-z0-9_]+",
     shard=r"\d+",
+    session=r"\d\d",
+    version=r"betas_\w+",
 
 
 def settings(stage):

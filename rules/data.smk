@@ -1,15 +1,19 @@
 # The only rules that need a network: they bring NSD and the COCO captions to a local mirror.
-# Their outputs are verified by size and digest, so no change of code fetches 300 GB again:
-# a constant stands in place of their code_id(...).
+# Their outputs are verified on arrival, so no change of code fetches them again: a constant stands
+# in place of their code_id(...).
 
 from neuraldiffuser.nsd import files as nsd_files
 
+SESSION = f"{nsd_files.betas_folder('{subject}', version='{version}')}/betas_session{{session}}"
 MODELS_TO_FETCH = "|".join(f"{path}(/.+)?" for path in sorted(CONFIG.models.sources))
 
 
 localrules:
     accept_terms,
     fetch_file,
+    fetch_session,
+    fetch_region_betas,
+    fetch_renormalised_betas,
     fetch_captions,
     fetch_model,
     unpack_captions,
@@ -47,7 +51,7 @@ rule fetch_file:
     benchmark:
         "<results>/benchmarks/fetch_file/{object}.jsonl"
     wildcard_constraints:
-        object=r"nsddata(_betas|_stimuli)?/.+",
+        object=r"nsddata(_betas|_stimuli)?/(?!.*/betas_session).+",
     retries: 2
     conda:
         "../envs/neuraldiffuser.yaml"
@@ -62,6 +66,86 @@ rule fetch_file:
         "fetches {wildcards.object}"
     script:
         "../workflow_scripts/fetch_file.py"
+
+
+rule fetch_session:
+    input:
+        get_session_source,
+    output:
+        betas=f"<data>/{SESSION}.{{format}}",
+    log:
+        "<results>/logs/fetch_session/{subject}/{version}/{session}.{format}.log",
+    benchmark:
+        "<results>/benchmarks/fetch_session/{subject}/{version}/{session}.{format}.jsonl"
+    wildcard_constraints:
+        format=r"hdf5|nii\.gz",
+    retries: 2
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        name=get_session,
+        settings=settings("fetch_session"),
+        code="a verified copy depends on no code",
+    message:
+        "{wildcards.subject}: fetches session {wildcards.session}"
+    script:
+        "../workflow_scripts/fetch_session.py"
+
+
+rule fetch_region_betas:
+    input:
+        get_session_source,
+        nsdgeneral=f"<nsd>/{nsd_files.region_mask('{subject}', name='nsdgeneral')}",
+    output:
+        betas=f"<data>/{SESSION}.{nsd_files.REGION_FORMAT}",
+    log:
+        "<results>/logs/fetch_region_betas/{subject}/{version}/{session}.log",
+    benchmark:
+        "<results>/benchmarks/fetch_region_betas/{subject}/{version}/{session}.jsonl"
+    retries: 2
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        name=get_session,
+        settings=settings("fetch_region_betas"),
+        code="a verified copy depends on no code",
+    message:
+        "{wildcards.subject}: fetches the nsdgeneral voxels of session {wildcards.session}"
+    script:
+        "../workflow_scripts/fetch_region_betas.py"
+
+
+rule fetch_renormalised_betas:
+    input:
+        get_terms(),
+    output:
+        betas=f"<data>/{nsd_files.renormalised_betas('{subject}')}",
+    log:
+        "<results>/logs/fetch_renormalised_betas/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/fetch_renormalised_betas/{subject}.jsonl"
+    retries: 2
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        settings=settings("fetch_renormalised_betas"),
+        code="a verified copy depends on no code",
+    message:
+        "{wildcards.subject}: fetches MindEye2's renormalised betas"
+    script:
+        "../workflow_scripts/fetch_renormalised_betas.py"
 
 
 rule fetch_captions:

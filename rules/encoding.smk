@@ -4,7 +4,7 @@
 rule train_encoder:
     input:
         voxels="<results>/voxels/{subject}.h5",
-        stimuli=f"<data>/{nsd_files.STIMULI}",
+        stimuli=f"<nsd>/{nsd_files.STIMULI}",
     output:
         encoder="<results>/encoders/{subject}.safetensors",
         accuracy="<results>/encoders/{subject}.h5",

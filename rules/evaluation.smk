@@ -11,7 +11,7 @@ OPEN_CLIP_FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 rule evaluate_reconstructions:
     input:
         reconstructions=get_shards_to_evaluate,
-        stimuli="<data>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
+        stimuli="<nsd>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
         weights=get_network_weights,
     output:
         images="<results>/evaluation/{variant}/{subject}/images.csv",

@@ -1,8 +1,9 @@
 # What the rules wait for: input functions, stage by stage in the order of the includes. They stand
 # apart from the rules so that `snakemake --lint` passes.
 
+from pathlib import Path
+
 from neuraldiffuser.nsd import files as nsd_files
-from neuraldiffuser.nsd.locations import is_remote
 
 # --- everywhere ---
 
@@ -32,16 +33,35 @@ def get_generated_files():
 # --- data ---
 
 
-def get_source(wildcards):
-    """What an object must wait for: the generated bucket, the accepted terms, or nothing."""
-    if is_generated():
-        return f"{CONFIG.mini.bucket}/{wildcards.object}"
-    return get_terms()
-
-
 def get_terms():
     """The accepted terms, where data come over a network; nothing is fetched before."""
-    return ancient("<data>/terms_accepted.json") if is_remote(CONFIG.nsd.bucket) else []
+    remote = CONFIG.nsd.is_fetched_from_a_network
+    return ancient("<data>/terms_accepted.json") if remote else []
+
+
+def get_object(name):
+    """What an object must wait for: the generated bucket, the accepted terms, or nothing."""
+    return f"{CONFIG.mini.bucket}/{name}" if is_generated() else get_terms()
+
+
+def get_source(wildcards):
+    """What the fetching of a file waits for."""
+    return get_object(wildcards.object)
+
+
+def get_session(wildcards):
+    """Path of a session inside the bucket, in the format asked for."""
+    return nsd_files.session_betas(
+        wildcards.subject,
+        version=wildcards.version,
+        session=int(wildcards.session),
+        file_format=wildcards.get("format", "hdf5"),
+    )
+
+
+def get_session_source(wildcards):
+    """What the fetching of a session, or of its nsdgeneral voxels, waits for."""
+    return get_object(get_session(wildcards))
 
 
 def get_captions_source():
@@ -55,14 +75,22 @@ def get_captions_source():
 
 def get_betas(wildcards):
     """The betas of every session of a subject that is used."""
-    sessions, version = CONFIG.nsd.sessions[wildcards.subject], CONFIG.nsd.betas
+    if CONFIG.nsd.source == "mindeye2":
+        return [f"<data>/{nsd_files.renormalised_betas(wildcards.subject)}"]
     names = nsd_files.all_session_betas(
         wildcards.subject,
-        sessions=sessions,
-        version=version,
-        file_format=CONFIG.nsd.format,
+        sessions=CONFIG.nsd.sessions[wildcards.subject],
+        version=CONFIG.nsd.betas,
+        file_format=CONFIG.nsd.fetched_format,
     )
-    return [f"<data>/{name}" for name in names]
+    return [f"<nsd>/{name}" for name in names if not is_missing_locally(name)]
+
+
+def is_missing_locally(name):
+    """Whether an existing copy of NSD lacks a session that may be skipped."""
+    may_skip = CONFIG.nsd.source == "local" and CONFIG.nsd.missing_sessions == "skip"
+    exists = Path(CONFIG.nsd.bucket, name).exists() or is_generated()
+    return may_skip and not exists
 
 
 # --- targets ---
@@ -70,7 +98,7 @@ def get_betas(wildcards):
 
 def get_responses(wildcards):
     """Which image each trial of every subject in use showed."""
-    return [f"<data>/{nsd_files.responses(subject)}" for subject in get_everybody()]
+    return [f"<nsd>/{nsd_files.responses(subject)}" for subject in get_everybody()]
 
 
 def get_autoencoder():
@@ -99,7 +127,7 @@ def get_teacher(wildcards):
     taught = CONFIG.decoder.low_level.teacher == "autoencoder"
     if wildcards.target != "vae_latent" or not taught:
         return []
-    return [f"<data>/{nsd_files.STIMULI}", *get_autoencoder_files()]
+    return [f"<nsd>/{nsd_files.STIMULI}", *get_autoencoder_files()]
 
 
 def get_autoencoder_files():

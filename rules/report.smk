@@ -25,7 +25,7 @@ ARTEFACTS = {
     ),
     "images": get_evaluations("images.csv"),
     "reconstructions": get_shards_of(CONFIG.reconstruction.run),
-    "stimuli": "<data>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
+    "stimuli": "<nsd>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
     "voxels": collect("<results>/voxels/{subject}.h5", subject=get_everybody()),
     "encoders": collect("<results>/encoders/{subject}.h5", subject=CONFIG.subjects),
     "curves": collect(

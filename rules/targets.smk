@@ -6,7 +6,7 @@ from neuraldiffuser.nsd import files as nsd_files
 rule extract_vae_latent:
     input:
         responses=get_responses,
-        stimuli=f"<data>/{nsd_files.STIMULI}",
+        stimuli=f"<nsd>/{nsd_files.STIMULI}",
         weights=f"{get_autoencoder()}/diffusion_pytorch_model.safetensors",
         configuration=f"{get_autoencoder()}/config.json",
     output:
@@ -34,7 +34,7 @@ rule extract_vae_latent:
 rule extract_clip_text:
     input:
         responses=get_responses,
-        information=f"<data>/{nsd_files.STIMULUS_INFORMATION}",
+        information=f"<nsd>/{nsd_files.STIMULUS_INFORMATION}",
         annotations=[f"<data>/{path}" for path in nsd_files.CAPTIONS],
         weights=f"{get_text_model('text_encoder')}/model.safetensors",
         configuration=f"{get_text_model('text_encoder')}/config.json",
@@ -66,7 +66,7 @@ rule extract_clip_text:
 rule extract_clip_image:
     input:
         responses=get_responses,
-        stimuli=f"<data>/{nsd_files.STIMULI}",
+        stimuli=f"<nsd>/{nsd_files.STIMULI}",
         weights=f"<models>/{CONFIG.models.clip_image}/open_clip_model.safetensors",
         configuration=f"<models>/{CONFIG.models.clip_image}/open_clip_config.json",
     output:

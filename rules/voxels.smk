@@ -6,11 +6,11 @@ from neuraldiffuser.nsd import files as nsd_files
 rule prepare_voxels:
     input:
         betas=get_betas,
-        nsdgeneral=f"<data>/{nsd_files.region_mask('{subject}', name='nsdgeneral')}",
-        areas=f"<data>/{nsd_files.region_mask('{subject}', name='prf-visualrois')}",
-        ncsnr=f"<data>/{nsd_files.signal_to_noise('{subject}', version=CONFIG.nsd.betas)}",
-        responses=f"<data>/{nsd_files.responses('{subject}')}",
-        design=f"<data>/{nsd_files.DESIGN}",
+        nsdgeneral=f"<nsd>/{nsd_files.region_mask('{subject}', name='nsdgeneral')}",
+        areas=f"<nsd>/{nsd_files.region_mask('{subject}', name='prf-visualrois')}",
+        ncsnr=f"<nsd>/{nsd_files.signal_to_noise('{subject}', version=CONFIG.nsd.betas)}",
+        responses=f"<nsd>/{nsd_files.responses('{subject}')}",
+        design=f"<nsd>/{nsd_files.DESIGN}",
     output:
         voxels="<results>/voxels/{subject}.h5",
     log:

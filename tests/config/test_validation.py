@@ -56,6 +56,16 @@ def test_numbers_written_as_text_by_yaml_are_read_as_numbers():
             "config: nsd.bucket and paths.data are both data; "
             "name another folder for the local mirror in paths.data.",
         ),
+        (
+            {"nsd": {"format": "nii.gz"}},
+            "config: nsd: nsd.fetch is roi, which nsd.format nii.gz does not allow; set nsd.fetch "
+            "to whole, or nsd.format to hdf5.",
+        ),
+        (
+            {"nsd": {"source": "mindeye2"}},
+            "config: voxels.normalisation is global_training, but the betas of nsd.source mindeye2 "
+            "are normalised already; set voxels.normalisation to none.",
+        ),
     ],
 )
 def test_contradictions_are_named(raw, sentence):

@@ -24,7 +24,7 @@ def test_paths_are_those_of_the_bucket():
     assert files.STIMULI == "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
 
 
-@pytest.mark.parametrize("file_format", ["hdf5", "nii.gz"])
+@pytest.mark.parametrize("file_format", ["hdf5", "nii.gz", files.REGION_FORMAT])
 @pytest.mark.parametrize("session", [1, 12, 40])
 def test_session_number_inverts_the_name(session, file_format):
     path = files.session_betas("subj01", version="b", session=session, file_format=file_format)
@@ -39,9 +39,10 @@ def test_other_names_have_no_session():
 def test_all_of_nsd_is_about_three_hundred_gigabytes():
     sessions = Nsd().sessions
     assert sum(sessions.values()) == 284
-    size = files.download_gigabytes(sessions, subjects=sessions, file_format="hdf5")
+    size = files.download_gigabytes(sessions, subjects=sessions, kind="hdf5")
     assert size == pytest.approx(298, abs=1)
-    assert files.download_gigabytes(sessions, subjects=["subj04"], file_format="nii.gz") < 20
+    assert files.download_gigabytes(sessions, subjects=["subj04"], kind="nii.gz") < 20
+    assert 10 < files.download_gigabytes(sessions, subjects=sessions, kind=files.REGION_FORMAT) < 30
 
 
 def test_no_object_is_listed_twice():

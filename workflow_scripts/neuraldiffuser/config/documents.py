@@ -67,7 +67,7 @@ def _plain(value: Any) -> Any:
 def _entry(name: str, value: Any, *, pad: str) -> Iterator[str]:
     """One key: on one line where it fits, its items on lines of their own where not."""
     line = _flow({name: value})
-    if len(pad) + len(line) <= WIDTH:
+    if len(pad) + len(line) <= WIDTH or isinstance(value, str):
         yield f"{pad}{line}"
         return
     yield f"{pad}{name}:"

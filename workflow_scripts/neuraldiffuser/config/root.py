@@ -111,6 +111,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def normalise_once(self) -> "Config":
+        """MindEye2's betas are normalised already."""
+        if self.nsd.source == "mindeye2" and self.voxels.normalisation != "none":
+            raise ValueError(
+                f"voxels.normalisation is {self.voxels.normalisation}, but the betas of nsd.source "
+                "mindeye2 are normalised already; set voxels.normalisation to none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def keep_the_bucket_apart_from_its_mirror(self) -> "Config":
         """Snakemake removes outputs before it makes them anew: a mirror must not be the source."""
         if Path(self.nsd.bucket) == Path(self.paths.data):

@@ -18,16 +18,27 @@ from neuraldiffuser.identity import canonical_json
 
 STAGES: dict[str, dict[str, str]] = {
     "accept_terms": {
-        "terms_accepted": "nsd.terms_accepted",
-        "bucket": "nsd.bucket",
+        "nsd": "nsd",
         "data": "paths.data",
-        "sessions": "nsd.sessions",
         "subjects": "subjects",
         "pretraining_subjects": "pretraining_subjects",
-        "file_format": "nsd.format",
     },
     "fetch_file": {
         "bucket": "nsd.bucket",
+        "region": "nsd.region",
+    },
+    "fetch_session": {
+        "bucket": "nsd.bucket",
+        "region": "nsd.region",
+        "missing_sessions": "nsd.missing_sessions",
+    },
+    "fetch_region_betas": {
+        "bucket": "nsd.bucket",
+        "region": "nsd.region",
+        "missing_sessions": "nsd.missing_sessions",
+    },
+    "fetch_renormalised_betas": {
+        "address": "nsd.mindeye2_url",
     },
     "fetch_captions": {
         "url": "nsd.captions_url",

@@ -20,8 +20,11 @@ CAPTIONS = (
 
 SPACE = "func1pt8mm"  # the 1.8 mm volumes, which every reading of the paper uses
 
+# A session's nsdgeneral voxels, cut out while fetching; only the local mirror has such files.
+REGION_FORMAT = "nsdgeneral.hdf5"
+
 STIMULI_GIGABYTES = 39.6  # 73,000 x 425 x 425 x 3 bytes
-GIGABYTES_PER_SESSION = {"hdf5": 1.05, "nii.gz": 0.56}
+GIGABYTES_PER_SESSION = {"hdf5": 1.05, "nii.gz": 0.56, REGION_FORMAT: 0.045, "mindeye2": 0.044}
 
 
 def responses(subject: str) -> str:
@@ -50,6 +53,11 @@ def session_betas(subject: str, *, version: str, session: int, file_format: str)
     return f"{folder}/betas_session{session:02d}.{file_format}"
 
 
+def renormalised_betas(subject: str) -> str:
+    """MindEye2's betas of all sessions; only the mirror has it."""
+    return f"mindeye2/betas_all_{subject}_fp32_renorm.hdf5"
+
+
 def signal_to_noise(subject: str, *, version: str) -> str:
     """The noise-ceiling signal-to-noise ratio of each voxel."""
     return f"{betas_folder(subject, version=version)}/ncsnr.nii.gz"
@@ -74,7 +82,7 @@ def session_number(path: str) -> int:
     Raises:
         DataError: the name is none of NSD's.
     """
-    found = re.search(r"betas_session(\d+)\.(hdf5|nii\.gz)$", str(path))
+    found = re.search(r"betas_session(\d+)\.(nsdgeneral\.hdf5|hdf5|nii\.gz)$", str(path))
     if not found:
         raise DataError(
             f"{path} is not named like the betas of a session; "
@@ -117,9 +125,12 @@ def generated_objects(
     return [*common_objects(), *own, nifti]
 
 
-def download_gigabytes(
-    sessions: Mapping[str, int], *, subjects: Iterable[str], file_format: str
-) -> float:
-    """About how much betas an experiment fetches from NSD, in GB (10^9 bytes)."""
-    number = sum(sessions[subject] for subject in subjects)
-    return number * GIGABYTES_PER_SESSION[file_format]
+def download_gigabytes(sessions: Mapping[str, int], *, subjects: Iterable[str], kind: str) -> float:
+    """About how much betas an experiment fetches, in GB (10^9 bytes).
+
+    Args:
+        sessions: number of sessions by subject.
+        subjects: whose betas are fetched.
+        kind: a key of ``GIGABYTES_PER_SESSION``: a file format, or "mindeye2".
+    """
+    return sum(sessions[subject] for subject in subjects) * GIGABYTES_PER_SESSION[kind]
