@@ -87,6 +87,11 @@ class Nsd(Section):
         return any(map(is_remote, addresses[self.source]))
 
     @property
+    def name_of_betas(self) -> str:
+        """What the report calls them."""
+        return "betas renormalised by MindEye2" if self.source == "mindeye2" else self.betas
+
+    @property
     def fetched_format(self) -> str:
         """Format of the sessions that the voxels are made from."""
         in_part = self.source == "nsd" and self.fetch == "roi"

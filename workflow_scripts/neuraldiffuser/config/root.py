@@ -81,7 +81,7 @@ class Config(Section):
     def description(self) -> Description:
         """What the report tells of this configuration."""
         shared = {name: getattr(self, name) for name in Description.model_fields if name != "betas"}
-        return Description(betas=self.nsd.betas, **shared)
+        return Description(betas=self.nsd.name_of_betas, **shared)
 
     @property
     def presentation(self) -> Presentation:
