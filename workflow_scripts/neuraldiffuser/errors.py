@@ -5,7 +5,8 @@ NeuralDiffuserError
 ├── TermsError       data may not be fetched before its terms are accepted
 ├── DataError        a file is missing, truncated, non-finite or does not match another
 ├── FetchError       an object could not be brought from its source
-│   └── MissingObjectError   its source answers that there is no such object
+│   ├── MissingObjectError   its source answers that there is no such object
+│   └── AlteredObjectError   it arrived otherwise than its source states it
 └── TrainingError    a training left the finite numbers
 """
 
@@ -32,6 +33,10 @@ class FetchError(NeuralDiffuserError):
 
 class MissingObjectError(FetchError):
     """The source of an object answers that there is no such object."""
+
+
+class AlteredObjectError(FetchError):
+    """An object arrived otherwise than its source states it."""
 
 
 class TrainingError(NeuralDiffuserError):

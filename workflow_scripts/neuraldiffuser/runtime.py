@@ -60,6 +60,7 @@ def progress(
     iterable: Iterable[Item] | None = None,
     *,
     total: int | None = None,
+    initial: int = 0,
     description: str,
     unit: str = "it",
     scale: bool = False,
@@ -69,6 +70,7 @@ def progress(
     Args:
         iterable: what to walk over; without one, call ``update`` on the returned bar.
         total: number of items, where ``iterable`` has no length.
+        initial: how many of them were there before; they do not count towards the rate.
         description: what is being done, in words.
         unit: name of one item; "B" for bytes.
         scale: write large counts as k, M, G.
@@ -76,6 +78,7 @@ def progress(
     return tqdm(
         iterable,
         total=total,
+        initial=initial,
         desc=f"{description}:",
         unit=unit,
         unit_scale=scale,

@@ -1,0 +1,187 @@
+"""Where an object lies: its store, its size and its version, found from its address."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import huggingface_hub
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import HTTPStore, LocalStore, ObjectStore, S3Store
+
+from neuraldiffuser.errors import AlteredObjectError, FetchError, MissingObjectError
+
+BYTES_PER_PIECE = 1 << 20
+DEFAULT_REGION = "us-east-1"
+
+# A refused or unknown host is named after seconds, a silent one within a minute; a block may take
+# as long as it likes while bytes arrive.
+RETRIES = {
+    "max_retries": 10,
+    "retry_timeout": timedelta(seconds=45),
+    "backoff": {"init_backoff": timedelta(milliseconds=250), "max_backoff": timedelta(seconds=8)},
+}
+TIMEOUTS = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "1d"}
+
+# What the long report of a failure holds that a person can use, the most telling first.
+REASONS = {
+    r"status code: (\d+ [\w -]+)": "{}",
+    r'(?:message|error): "([^"]+)"': "{}",
+    r"(TimedOut)": "it does not answer",
+    r"(IncompleteBody)": "the connection breaks off",
+    r"(RangeNotSupported)": "its server serves no ranges",
+    r"(?:- |error: )([^\n]+)": "{}",
+}
+
+
+@dataclass(frozen=True)
+class RemoteObject:
+    """One version of an object.
+
+    Attributes:
+        address: as the user wrote it.
+        url: its http(s) address; empty for a path on disk.
+        store: what reads it.
+        key: its name in the store.
+        size: in bytes.
+        etag: the store's mark of this version, without quotes; where it states none, the time of
+            the last modification.
+    """
+
+    address: str
+    url: str
+    store: ObjectStore
+    key: str
+    size: int
+    etag: str
+
+
+def locate(address: str, *, region: str | None = None) -> RemoteObject:
+    """Finds an object and asks its store for size and version.
+
+    Args:
+        address: ``s3://bucket/key`` (read without credentials, from AWS_ENDPOINT_URL if that is
+            set), ``http(s)://...``, ``hf://organisation/repository/path`` or a path on disk.
+        region: of an s3:// bucket.
+
+    Raises:
+        MissingObjectError: the store answers that there is no such object.
+        FetchError: the store cannot be asked.
+    """
+    scheme = address.partition("://")[0] if "://" in address else ""
+    if scheme not in STORES:
+        raise FetchError(
+            f"{address} is of no kind that can be fetched; give an s3://, https:// or hf:// "
+            "address or a path."
+        )
+    with one_sentence(address):
+        url, store, key = STORES[scheme](address, region or DEFAULT_REGION)
+        description = obstore.head(store, key)
+    return RemoteObject(address, url, store, key, description["size"], _version(description))
+
+
+def read(remote: RemoteObject, start: int, stop: int) -> Iterator[bytes | obstore.Bytes]:
+    """The bytes of an object from ``start`` up to ``stop``, piece by piece.
+
+    Raises:
+        AlteredObjectError: it is no longer the version that was located.
+        FetchError: it cannot be read.
+    """
+    is_whole = (start, stop) == (0, remote.size)  # which servers without ranges can serve, too
+    options = {} if is_whole else {"range": (start, stop)}
+    with one_sentence(remote.address):
+        answer = obstore.get(remote.store, remote.key, options=options)
+        is_same = (answer.meta["size"], _version(answer.meta)) == (remote.size, remote.etag)
+        for piece in _pieces(remote.store, answer) if is_same else ():
+            start += len(piece)
+            yield piece
+    if start != stop:
+        raise AlteredObjectError(f"{remote.address} changed while it was read; run again.")
+
+
+def _pieces(store: ObjectStore, answer: "obstore.GetResult") -> Iterable[bytes | obstore.Bytes]:
+    if isinstance(store, LocalStore):  # which streams in pieces of 8 KiB, whatever it is asked for
+        return [answer.bytes()]
+    return answer.stream(min_chunk_size=BYTES_PER_PIECE)
+
+
+@contextmanager
+def one_sentence(address: str) -> Iterator[None]:
+    """Turns what a store raises about ``address`` into MissingObjectError or FetchError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingObjectError(f"{address} does not exist; check the address.") from error
+    except (BaseError, ValueError) as error:
+        raise FetchError(
+            f"{address} could not be fetched ({_reason(error)}); check the address and the "
+            "network, and run again."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    for pattern, reason in REASONS.items():
+        if found := re.findall(pattern, str(error)):
+            return reason.format(found[-1].strip())
+    return str(error).partition("\n")[0]
+
+
+def _version(description: Mapping[str, Any]) -> str:
+    etag = description["e_tag"]
+    return etag.removeprefix("W/").strip('"') if etag else description["last_modified"].isoformat()
+
+
+# --- kinds of address: each returns (url, store, key) ---------------------------------------------
+
+
+def _on_s3(address: str, region: str) -> tuple[str, ObjectStore, str]:
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") or f"https://s3.{region}.amazonaws.com"
+    endpoint = endpoint.rstrip("/")
+    store = S3Store(
+        bucket,
+        endpoint=endpoint,
+        region=region,
+        skip_signature=True,
+        virtual_hosted_style_request=False,
+        client_options=_client(endpoint),
+        retry_config=RETRIES,
+    )
+    return f"{endpoint}/{bucket}/{quote(key)}", store, key
+
+
+def _on_the_web(address: str, _: str) -> tuple[str, ObjectStore, str]:
+    parts = urlsplit(address)
+    host = urlunsplit(parts._replace(path="", fragment=""))
+    store = HTTPStore(host, client_options=_client(address), retry_config=RETRIES)
+    return address, store, unquote(parts.path).lstrip("/")
+
+
+def _on_hugging_face(address: str, region: str) -> tuple[str, ObjectStore, str]:
+    *repository, path = address.removeprefix("hf://").split("/", 2)
+    return _on_the_web(huggingface_hub.hf_hub_url("/".join(repository), path), region)
+
+
+def _on_disk(address: str, _: str) -> tuple[str, ObjectStore, str]:
+    path = Path(address.removeprefix("file://")).resolve()
+    return "", LocalStore(), str(path.relative_to("/"))
+
+
+def _client(url: str) -> dict[str, object]:
+    return {**TIMEOUTS, "allow_http": url.startswith("http://")}
+
+
+STORES: dict[str, Callable[[str, str], tuple[str, ObjectStore, str]]] = {
+    "s3": _on_s3,
+    "https": _on_the_web,
+    "http": _on_the_web,
+    "hf": _on_hugging_face,
+    "file": _on_disk,
+    "": _on_disk,
+}

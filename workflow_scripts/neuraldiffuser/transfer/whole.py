@@ -1,0 +1,171 @@
+"""Brings a whole object to a path: in blocks, resumed where it was killed, verified, or not at all.
+
+The object grows in ``<path>.part``; ``<path>.part.journal`` tells which blocks of it are there.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from neuraldiffuser import runtime
+from neuraldiffuser.errors import AlteredObjectError, FetchError
+from neuraldiffuser.transfer import digests, stores
+from neuraldiffuser.transfer.stores import RemoteObject
+
+BLOCK_BYTES = 1 << 24
+BLOCKS_AT_ONCE = 8
+ATTEMPTS = 3
+
+
+def fetch(address: str, path: Path | str, *, region: str | None = None) -> None:
+    """Copies the object at ``address`` to ``path``.
+
+    Args:
+        address: see ``stores.locate``.
+        path: where it goes; an older file there is replaced once the object is whole.
+        region: of an s3:// bucket.
+
+    Raises:
+        MissingObjectError: there is no such object.
+        AlteredObjectError: it arrived otherwise than its store states it, time after time.
+        FetchError: it could not be read or written; run again, and it goes on where it ended.
+    """
+    for attempts_left in reversed(range(ATTEMPTS)):
+        try:
+            return _try_to_fetch(stores.locate(address, region=region), Path(path))
+        except AlteredObjectError as error:
+            if not attempts_left:
+                raise
+            runtime.logger.warning("%s It is fetched anew.", error)
+
+
+def _try_to_fetch(remote: RemoteObject, path: Path) -> None:
+    part = path.with_name(f"{path.name}.part")
+    path_to_journal = path.with_name(f"{path.name}.part.journal")
+    with _writing(path), _locked(part) as file:
+        if os.fstat(file).st_size != remote.size:
+            path_to_journal.unlink(missing_ok=True)
+        with _Journal(path_to_journal, remote) as journal:
+            _require_space(path, remote, journal.missing_bytes)
+            os.truncate(file, remote.size)
+            _fill(file, remote, journal)
+        try:
+            digests.verify(part, remote)
+        except AlteredObjectError:
+            part.unlink()
+            path_to_journal.unlink()
+            raise
+        os.fsync(file)
+        os.replace(part, path)
+        path_to_journal.unlink()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Makes the folder of ``path``; tells in one sentence what keeps the disk from taking more."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise FetchError(
+            f"{path} could not be written ({error.strerror or error}); make room for it and run "
+            "again: what has arrived is kept."
+        ) from error
+
+
+@contextmanager
+def _locked(part: Path) -> Iterator[int]:
+    """Opens a file for reading and writing, for this process alone."""
+    file = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever held the lock until now may have finished, and the file may be its result.
+        if not (part.exists() and os.path.samestat(os.fstat(file), part.stat())):
+            raise BlockingIOError
+        yield file
+    except BlockingIOError as error:
+        raise FetchError(
+            f"{part.with_suffix('')} is being fetched by another process; wait until it has ended."
+        ) from error
+    finally:
+        os.close(file)
+
+
+def _require_space(path: Path, remote: RemoteObject, needed: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise FetchError(
+            f"{remote.address} needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free in "
+            f"{path.parent}; make room there, or choose another folder."
+        )
+
+
+class _Journal:
+    """Which blocks of a version of an object are on the disk.
+
+    A line that names the version, then one character per block: "." while it is missing, "x" once
+    it is there. A single byte is written or not, so the journal is true whenever the process dies.
+    """
+
+    def __init__(self, path: Path, remote: RemoteObject) -> None:
+        version = {"size": remote.size, "etag": remote.etag, "block": BLOCK_BYTES}
+        self._heading = f"{json.dumps(version)}\n".encode()
+        self._size = remote.size
+        blocks = -(-remote.size // BLOCK_BYTES)
+        content = path.read_bytes() if path.exists() else b""
+        if not content.startswith(self._heading) or len(content) != len(self._heading) + blocks:
+            content = self._heading + b"." * blocks
+            path.write_bytes(content)
+        marks = content[len(self._heading) :]
+        self.missing = [self._range(block) for block in range(blocks) if marks[block] != ord("x")]
+        self.missing_bytes = sum(stop - start for start, stop in self.missing)
+        self._file = path.open("r+b", buffering=0)
+
+    def _range(self, block: int) -> tuple[int, int]:
+        return block * BLOCK_BYTES, min((block + 1) * BLOCK_BYTES, self._size)
+
+    def mark(self, start: int) -> None:
+        """Notes that the block from byte ``start`` on is on the disk."""
+        os.pwrite(self._file.fileno(), b"x", len(self._heading) + start // BLOCK_BYTES)
+
+    def __enter__(self) -> "_Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _fill(file: int, remote: RemoteObject, journal: _Journal) -> None:
+    """Writes the missing blocks, several at once."""
+
+    def fetch_block(block: tuple[int, int]) -> int:
+        start, stop = block
+        position = start
+        for piece in stores.read(remote, start, stop):
+            _write(file, memoryview(piece), position)
+            position += len(piece)
+        os.fdatasync(file)
+        journal.mark(start)
+        return stop - start
+
+    bar = runtime.progress(
+        total=remote.size,
+        initial=remote.size - journal.missing_bytes,
+        description=f"fetching {Path(remote.key).name}",
+        unit="B",
+        scale=True,
+    )
+    with bar, ThreadPoolExecutor(BLOCKS_AT_ONCE) as pool:
+        for length in pool.map(fetch_block, journal.missing):
+            bar.update(length)
+
+
+def _write(file: int, content: memoryview, start: int) -> None:
+    while content:
+        written = os.pwrite(file, content, start)
+        content, start = content[written:], start + written
