@@ -93,6 +93,15 @@ def is_missing_locally(name):
     return may_skip and not exists
 
 
+def get_mean_volume(wildcards):
+    """A subject's mean volume, or nothing where an existing copy of NSD lacks it."""
+    name = nsd_files.mean_volume(wildcards.subject)
+    is_a_copy = CONFIG.nsd.source == "local" and not is_generated()
+    if is_a_copy and not Path(CONFIG.nsd.bucket, name).exists():
+        return []
+    return f"<nsd>/{name}"
+
+
 # --- targets ---
 
 

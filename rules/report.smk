@@ -174,7 +174,15 @@ rule write_report:
         ],
         calibrations=get_calibrations(),
         findings="<results>/findings.json",
-        data_card="<results>/voxels/data_card.csv",
+        subjects="<results>/voxels/subjects.csv",
+        regions="<results>/voxels/data_card.csv",
+        trials="<results>/voxels/trials.csv",
+        region_pictures=collect(
+            "<results>/figures/regions_{subject}.png", subject=get_everybody()
+        ),
+        region_words=collect(
+            "<results>/figures/regions_{subject}.json", subject=get_everybody()
+        ),
         template=f"{PAGE}/report.html.jinja",
         style=f"{PAGE}/report.css",
     output:

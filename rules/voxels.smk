@@ -36,7 +36,9 @@ rule describe_voxels:
     input:
         voxels=[f"<results>/voxels/{subject}.h5" for subject in get_everybody()],
     output:
-        card="<results>/voxels/data_card.csv",
+        subjects="<results>/voxels/subjects.csv",
+        regions="<results>/voxels/data_card.csv",
+        trials="<results>/voxels/trials.csv",
     log:
         "<results>/logs/describe_voxels/all.log",
     benchmark:
@@ -54,3 +56,35 @@ rule describe_voxels:
         "describes the voxels of all subjects: areas, noise ceilings, trials"
     script:
         "../workflow_scripts/describe_voxels.py"
+
+
+rule draw_regions:
+    input:
+        voxels="<results>/voxels/{subject}.h5",
+        mean=get_mean_volume,
+    output:
+        image=report(
+            "<results>/figures/regions_{subject}.png",
+            caption="../report/regions.rst",
+            category="Figures",
+            labels={"figure": "regions of {subject}"},
+        ),
+        data="<results>/figures/regions_{subject}.csv",
+        words="<results>/figures/regions_{subject}.json",
+    log:
+        "<results>/logs/draw_regions/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/draw_regions/{subject}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        settings=settings("draw_regions"),
+        code=code_id("draw_regions"),
+    message:
+        "{wildcards.subject}: draws regions and noise ceilings on the mean volume"
+    script:
+        "../workflow_scripts/draw_regions.py"

@@ -1,7 +1,7 @@
 """Writes the report that a person opens: findings, figures, tables, and how all of it was made.
 
-In: figures, tables, contact sheets, calibrations, findings, data card, template and style. Out: one
-HTML file that needs no other file and no network.
+In: figures, tables, contact sheets, calibrations, findings, data card, pictures of regions, and the
+page's template and style. Out: one HTML file that needs no other file and no network.
 """
 
 from pathlib import Path
@@ -36,7 +36,11 @@ if __name__ == "__main__":
                 sheets=snakemake.input.sheets,  # noqa: F821
                 calibrations=snakemake.input.calibrations,  # noqa: F821
                 findings=snakemake.input.findings,  # noqa: F821
-                data_card=snakemake.input.data_card,  # noqa: F821
+                region_pictures=snakemake.input.region_pictures,  # noqa: F821
+                data_card={
+                    name: snakemake.input[name]  # noqa: F821
+                    for name in ("subjects", "regions", "trials")
+                },
             ),
             path_to_template=snakemake.input.template,  # noqa: F821
             path_to_style=snakemake.input.style,  # noqa: F821

@@ -13,6 +13,9 @@ import pandas as pd
 from neuraldiffuser import storage
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.mini import scenes
+from neuraldiffuser.nsd.selection import Selection
+from neuraldiffuser.reporting import regions
+from neuraldiffuser.reporting.result import write_figure
 
 METRICS = {  # name: (base, gain by guidance, gain by a control, unit, direction)
     "pixcorr": (0.31, 0.09, 0.0, "correlation", "higher"),
@@ -244,31 +247,64 @@ def write_decoding(world: World) -> None:
 
 
 def write_brains(world: World) -> None:
-    """Noise ceilings, regions, encoder accuracy and the data card."""
+    """Voxels with regions and noise ceilings, their pictures, encoder accuracy, the data card."""
     rng = np.random.default_rng(3)
-    card = []
     for number, subject in enumerate(world.subjects):
-        voxels = 900 + 150 * number
-        roi = rng.integers(0, 8, voxels).astype(np.uint8)
-        ceiling = (rng.beta(2.2, 4.4, voxels) * 100).astype(np.float32)
-        path = world.results / f"voxels/{subject}.h5"
-        storage.write_arrays(path, {"voxel/roi": roi, "voxel/noise_ceiling": ceiling})
-        correlation = np.sqrt(ceiling / 100) * rng.normal(0.8, 0.08, voxels)
+        selection = invent_selection(rng, voxels=900 + 150 * number)
+        arrays = {name: getattr(selection, name) for name in ("index", "roi", "noise_ceiling")}
+        storage.write_arrays(
+            world.results / f"voxels/{subject}.h5",
+            {f"voxel/{name}": values for name, values in arrays.items()},
+        )
+        correlation = np.sqrt(selection.noise_ceiling / 100)
+        correlation *= rng.normal(0.8, 0.08, len(correlation))
         storage.write_arrays(
             world.results / f"encoders/{subject}.h5",
             {
                 "correlation": correlation.astype(np.float32),
-                "noise_ceiling": ceiling,
-                "roi": roi,
+                "noise_ceiling": selection.noise_ceiling,
+                "roi": selection.roi,
             },
         )
+        anatomy = regions.read_anatomy(None, volume_shape=selection.volume_shape)
+        picture = world.results / f"figures/regions_{subject}"
+        write_figure(
+            regions.draw(subject, selection=selection, anatomy=anatomy),
+            path_to_image=picture.with_suffix(".png"),
+            path_to_data=picture.with_suffix(".csv"),
+            path_to_words=picture.with_suffix(".json"),
+        )
+    write_data_card(world)
+
+
+def invent_selection(rng: np.random.Generator, *, voxels: int) -> Selection:
+    """Voxels at the back of a small volume."""
+    return Selection(
+        volume_shape=(14, 18, 12),
+        index=np.sort(rng.permutation(14 * 18 * 12)[:voxels]),
+        roi=rng.integers(0, 8, voxels).astype(np.uint8),
+        noise_ceiling=(rng.beta(2.2, 4.4, voxels) * 100).astype(np.float32),
+    )
+
+
+def write_data_card(world: World) -> None:
+    """A subject that is complete, and others that lack a session."""
+    subjects, regions, trials = [], [], []
+    for number, subject in enumerate(world.subjects):
+        missing = "5" if number else "none"
+        row = {"subject": subject, "voxels": 900 + 150 * number, "dropped_voxels": 7 * number}
+        row |= {"sessions": 6 - number, "missing_sessions": missing}
+        subjects.append(row | {"published_counts": "not NSD's data: nothing to compare"})
         for region in ("nsdgeneral", "V1"):
-            row = {"subject": subject, "region": region, "voxels": voxels, "invalid_voxels": 0}
-            row |= {"noise_ceiling": float(ceiling.mean()), "noise_ceiling_10": 8.2}
-            row |= {"noise_ceiling_50": 30.1, "noise_ceiling_90": 62.9, "sessions": 6}
-            row |= {"training_trials": 4350, "training_images": 1450}
-            card.append(row | {"test_trials": 3 * world.images, "test_images": world.images})
-    storage.write_table(world.results / "voxels/data_card.csv", pd.DataFrame(card))
+            row = {"subject": subject, "region": region, "voxels": 900 if region != "V1" else 210}
+            row |= {"invalid_voxels": 4, "invalid_voxel_sessions": 6, "noise_ceiling": 31.4}
+            row |= {"noise_ceiling_10": 8.2, "noise_ceiling_50": 30.1, "noise_ceiling_90": 62.9}
+            regions.append(row)
+        for split, images in (("training", 1450), ("test", world.images)):
+            row = {"subject": subject, "split": split, "trials": 3 * images, "images": images}
+            trials.append(row | {"shown_once": 0, "shown_twice": 0, "shown_three_times": images})
+    for name, rows in (("subjects", subjects), ("data_card", regions), ("trials", trials)):
+        storage.write_table(world.results / f"voxels/{name}.csv", pd.DataFrame(rows))
 
 
 def write_findings(world: World) -> None:

@@ -40,7 +40,12 @@ def evidence(world, experiment, drawn, tmp_path_factory):
         sheets=[folder / "stimulus.jpg"],
         calibrations=world.paths("calibrations"),
         findings=world.results / "findings.json",
-        data_card=world.results / "voxels/data_card.csv",
+        region_pictures=sorted(world.results.glob("figures/regions_*.png")),
+        data_card={
+            "subjects": world.results / "voxels/subjects.csv",
+            "regions": world.results / "voxels/data_card.csv",
+            "trials": world.results / "voxels/trials.csv",
+        },
     )
 
 
@@ -97,7 +102,7 @@ def test_nothing_is_loaded_from_elsewhere(page):
 
 def test_every_picture_has_a_text_that_states_its_result(page):
     pictures = [attributes for tag, attributes in elements(page) if tag == "img"]
-    assert len(pictures) == len(catalogue.FIGURES) + 1
+    assert len(pictures) == len(catalogue.FIGURES) + 1 + 2
     assert all(attributes["alt"].strip() for attributes in pictures)
 
 

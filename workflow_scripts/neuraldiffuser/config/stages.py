@@ -48,6 +48,7 @@ STAGES: dict[str, dict[str, str]] = {
         "normalisation": "voxels.normalisation",
         "invalid_voxels": "voxels.invalid_voxels",
     },
+    "draw_regions": {},
     "describe_voxels": {},
     "generate_mini_world": {
         "folder": "mini.bucket",

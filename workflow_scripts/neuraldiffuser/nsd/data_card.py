@@ -1,47 +1,98 @@
-"""The data card: what the voxels of each subject and area can carry, as one table."""
+"""The data card: what the voxels of each subject can carry, and what is missing from them."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from neuraldiffuser.nsd import rois
-from neuraldiffuser.nsd.voxels import Voxels
+from neuraldiffuser.nsd import published_counts, rois
+from neuraldiffuser.nsd.voxels import SPLITS, Trials, Voxels
+
+NO_SESSION = "none"
+REPEATS = {1: "shown_once", 2: "shown_twice", 3: "shown_three_times"}
 
 
-def describe(subjects: Iterable[Voxels]) -> pd.DataFrame:
-    """One row per subject and region.
+@dataclass(frozen=True)
+class DataCard:
+    """Three tables.
 
-    Columns: ``subject``, ``region``; ``voxels``, ``invalid_voxels`` (constant in some session);
-    ``noise_ceiling`` (mean over voxels, percent of the variance of a three-trial mean) with its
-    10 %, 50 % and 90 % quantiles; ``sessions``; trials and images of training and test.
+    Attributes:
+        subjects: a row per subject. ``subject``; ``voxels``; ``dropped_voxels`` of nsdgeneral;
+            ``sessions`` used; ``missing_sessions``: their numbers, or "none";
+            ``published_counts``: what a comparison with them said.
+        regions: a row per subject and region. ``subject``, ``region``; ``voxels``;
+            ``invalid_voxels`` (constant through some session) and ``invalid_voxel_sessions`` (how
+            many times, over sessions); ``noise_ceiling`` (mean over voxels, percent of the variance
+            of a three-trial mean) with its 10 %, 50 % and 90 % quantiles.
+        trials: a row per subject and split. ``subject``, ``split``; ``trials``; ``images``, and how
+            many of them were ``shown_once``, ``shown_twice`` and ``shown_three_times``.
     """
-    return pd.DataFrame([row for voxels in subjects for row in _rows(voxels)])
+
+    subjects: pd.DataFrame
+    regions: pd.DataFrame
+    trials: pd.DataFrame
 
 
-def _rows(voxels: Voxels) -> list[dict]:
-    counts = {
+def describe(everybody: Iterable[Voxels]) -> DataCard:
+    """The data card of some subjects.
+
+    Raises:
+        DataError: a subject of NSD differs from what is published of it.
+    """
+    subjects, regions, trials = [], [], []
+    for voxels in everybody:
+        subjects.append(describe_subject(voxels))
+        regions.extend(describe_regions(voxels))
+        trials.extend(describe_splits(voxels))
+    return DataCard(*map(pd.DataFrame, (subjects, regions, trials)))
+
+
+def describe_subject(voxels: Voxels) -> dict[str, object]:
+    """A subject's voxels and sessions, and whether its counts are NSD's."""
+    missing = ", ".join(map(str, voxels.missing_sessions)) or NO_SESSION
+    return {
+        "subject": voxels.subject,
+        "voxels": len(voxels.selection.index),
+        "dropped_voxels": voxels.dropped_voxels,
         "sessions": len(voxels.statistics.session),
-        "training_trials": len(voxels.training.id),
-        "training_images": len(set(voxels.training.id.tolist())),
-        "test_trials": len(voxels.test.id),
-        "test_images": len(set(voxels.test.id.tolist())),
+        "missing_sessions": missing,
+        "published_counts": published_counts.compare(voxels),
     }
-    invalid = ~voxels.statistics.valid.all(axis=0)
-    regions = rois.regions(voxels.selection.roi)
+
+
+def describe_regions(voxels: Voxels) -> list[dict[str, object]]:
+    """Voxels and noise ceilings of each region that a subject has."""
+    invalid = ~voxels.statistics.valid
     return [
         {
             "subject": voxels.subject,
             "region": name,
             "voxels": int(mask.sum()),
-            "invalid_voxels": int((invalid & mask).sum()),
-            **_ceilings(pd.Series(voxels.selection.noise_ceiling[mask])),
-            **counts,
+            "invalid_voxels": int(invalid[:, mask].any(axis=0).sum()),
+            "invalid_voxel_sessions": int(invalid[:, mask].sum()),
+            **_summarise(voxels.selection.noise_ceiling[mask]),
         }
-        for name, mask in regions.items()
+        for name, mask in rois.regions(voxels.selection.roi).items()
         if mask.any()
     ]
 
 
-def _ceilings(values: pd.Series) -> dict[str, float]:
-    quantiles = {f"noise_ceiling_{q}": float(values.quantile(q / 100)) for q in (10, 50, 90)}
-    return {"noise_ceiling": float(values.mean()), **quantiles}
+def _summarise(ceilings: np.ndarray) -> dict[str, float]:
+    ceilings = ceilings.astype(np.float64)
+    quantiles = {f"noise_ceiling_{q}": float(np.percentile(ceilings, q)) for q in (10, 50, 90)}
+    return {"noise_ceiling": float(ceilings.mean()), **quantiles}
+
+
+def describe_splits(voxels: Voxels) -> list[dict[str, object]]:
+    """Trials, images and repeats of training and test."""
+    return [
+        {"subject": voxels.subject, "split": split, **_count_repeats(getattr(voxels, split))}
+        for split in SPLITS
+    ]
+
+
+def _count_repeats(trials: Trials) -> dict[str, int]:
+    _, shown = np.unique(trials.id, return_counts=True)
+    repeats = {name: int((shown == times).sum()) for times, name in REPEATS.items()}
+    return {"trials": len(trials.id), "images": len(shown), **repeats}

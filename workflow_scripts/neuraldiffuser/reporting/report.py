@@ -24,7 +24,8 @@ from neuraldiffuser.config.fidelity import (
     name_reading,
     write_value,
 )
-from neuraldiffuser.reporting import labels, layout, tables, words
+from neuraldiffuser.nsd.data_card import DataCard
+from neuraldiffuser.reporting import data_section, labels, layout, tables, words
 from neuraldiffuser.reporting.methods import write_methods
 from neuraldiffuser.reporting.provenance_table import list_software, list_stages, trace_sidecars
 from neuraldiffuser.reporting.sources import Sources, read_calibrations
@@ -33,7 +34,8 @@ CITATION = (
     "Haoyu Li, Hao Wu, Badong Chen: NeuralDiffuser: Neuroscience-inspired Diffusion Guidance for "
     "fMRI Visual Reconstruction, IEEE Transactions on Image Processing 34 (2025), 552-565,"
 )
-BACKGROUND = ("noise_ceiling", "encoder_accuracy", "training_curves")
+DATA = ("noise_ceiling",)
+BACKGROUND = ("encoder_accuracy", "training_curves")
 PICTURES = ("examples", "figure8", "figure9", "figure10")
 MEDIA = {".png": "image/png", ".jpg": "image/jpeg"}
 
@@ -46,14 +48,16 @@ class Evidence:
     tables: Sequence[Path]
     sheets: Sequence[Path]
     calibrations: Sequence[Path]
+    region_pictures: Sequence[Path]
     findings: Path
-    data_card: Path
+    data_card: Mapping[str, Path]
 
     @property
     def paths(self) -> list[Path]:
         """All of them."""
-        several = [*self.figures, *self.tables, *self.sheets, *self.calibrations]
-        return [*map(Path, several), Path(self.findings), Path(self.data_card)]
+        pictures = [*self.figures, *self.sheets, *self.region_pictures]
+        tables = [*self.tables, *self.data_card.values(), *self.calibrations, self.findings]
+        return [*map(Path, pictures), *map(Path, tables)]
 
 
 def render_report(
@@ -63,12 +67,13 @@ def render_report(
 
     Args:
         evidence: figures (PNG, with their JSON beside them), tables (CSV), contact sheets (JPEG),
-            calibrations, findings and data card.
+            calibrations, findings, the data card's tables, and pictures of regions (like figures).
         description: the configuration behind them.
         template: the page in Jinja.
         style: its style sheet.
     """
     findings = storage.read_json(evidence.findings)
+    card = data_section.read_card(evidence.data_card)
     figures = [embed_figure(Path(path)) for path in evidence.figures]
     shown_tables = [_show_table(Path(path), description) for path in evidence.tables]
     sidecars = trace_sidecars(evidence.paths)
@@ -78,29 +83,32 @@ def render_report(
     page = environment.from_string(Path(template).read_text(encoding="utf-8"))
     return page.render(
         style=jinja2.utils.markupsafe.Markup(Path(style).read_text(encoding="utf-8")),
-        **describe_experiment(description, storage.read_table(evidence.data_card)),
+        **describe_experiment(description, card),
         **tell_findings(findings),
-        figures=[figure for figure in figures if figure["name"] not in BACKGROUND],
+        figures=[figure for figure in figures if figure["name"] not in (*DATA, *BACKGROUND)],
         background=[figure for figure in figures if figure["name"] in BACKGROUND],
         sheets=[embed_sheet(Path(path)) for path in evidence.sheets],
         tables=shown_tables,
         methods=write_methods(description),
         citation=CITATION,
-        data_card=show_data_card(storage.read_table(evidence.data_card)),
+        **show_data(card, figures, evidence.region_pictures),
         calibrations=show_calibrations(Sources({"calibrations": evidence.calibrations})),
         switches=show_switches(description),
         reading_words=tell_departures(description),
         stages=show_frame(list_stages(sidecars)),
         software=show_frame(list_software(sidecars)),
-        warnings=list_warnings(findings, figures, shown_tables, unsigned=_unsigned(evidence)),
+        warnings=[
+            *data_section.list_missing_sessions(card),
+            *list_warnings(findings, figures, shown_tables, unsigned=_unsigned(evidence)),
+        ],
     )
 
 
-def describe_experiment(description: Description, card: pd.DataFrame) -> dict[str, Any]:
+def describe_experiment(description: Description, card: DataCard) -> dict[str, Any]:
     """Title, reading and the sentences that introduce the experiment."""
     reconstruction = description.reconstruction
     people = words.join_words(list(description.subjects))
-    images = int(card["test_images"].max())
+    images = int(card.trials[card.trials["split"] == "test"]["images"].max())
     return {
         "title": description.report.title,
         "reading": name_reading(description),
@@ -184,16 +192,17 @@ def _show_table(path: Path, description: Description) -> dict[str, Any]:
         "title": table.title,
         "caption": table.caption,
         "notes": layout.list_notes(table),
-        "parts": [
-            {
-                "title": part.title,
-                "is_context": part.title == layout.PAPER_PART,
-                "headings": part.headings,
-                "lines": part.lines,
-                "runs": layout.count_runs(part.groups) if any(part.groups) else [],
-            }
-            for part in layout.lay_out_parts(table, comparable=comparable)
-        ],
+        "parts": [_show_part(part) for part in layout.lay_out_parts(table, comparable=comparable)],
+    }
+
+
+def _show_part(part: layout.Part) -> dict[str, Any]:
+    return {
+        "title": part.title,
+        "is_context": part.title == layout.PAPER_PART,
+        "headings": part.headings,
+        "lines": part.lines,
+        "runs": layout.count_runs(part.groups) if any(part.groups) else [],
     }
 
 
@@ -205,30 +214,19 @@ def show_frame(frame: pd.DataFrame, headings: Sequence[str] | None = None) -> di
     }
 
 
-def show_data_card(card: pd.DataFrame) -> dict[str, Any]:
-    """The data card with readable numbers."""
-    ceilings = [
-        f"{row.noise_ceiling:.1f} % ({row.noise_ceiling_10:.0f} to {row.noise_ceiling_90:.0f})"
-        for row in card.itertuples()
-    ]
-    shown = pd.DataFrame(
-        {
-            "subject": card["subject"],
-            "region": card["region"],
-            "voxels": card["voxels"].map(words.group_thousands),
-            "invalid": card["invalid_voxels"],
-            "noise ceiling": ceilings,
-            "sessions": card["sessions"],
-            "training trials (images)": _count_trials(card, "training"),
-            "test trials (images)": _count_trials(card, "test"),
-        }
-    )
-    return show_frame(shown)
-
-
-def _count_trials(card: pd.DataFrame, part: str) -> list[str]:
-    pairs = zip(card[f"{part}_trials"], card[f"{part}_images"], strict=True)
-    return [f"{words.group_thousands(t)} ({words.group_thousands(i)})" for t, i in pairs]
+def show_data(
+    card: DataCard, figures: Iterable[Mapping[str, Any]], region_pictures: Iterable[Path]
+) -> dict[str, Any]:
+    """The section on data: grids, figures, and a picture of each subject's regions."""
+    return {
+        "comparisons": data_section.tell_comparison(card),
+        "data_parts": [
+            _show_part(part) | {"caption": caption}
+            for part, caption in data_section.lay_out_card(card)
+        ],
+        "data_figures": [figure for figure in figures if figure["name"] in DATA],
+        "region_pictures": [embed_figure(Path(path)) for path in region_pictures],
+    }
 
 
 def show_calibrations(sources: Sources) -> dict[str, Any] | None:
