@@ -7,6 +7,7 @@
 ``server.endpoint`` goes into AWS_ENDPOINT_URL; the fixture ``s3`` of conftest.py does so.
 """
 
+import functools
 import itertools
 import threading
 from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ class FaultyS3:
         self.endpoint = ""
         self.exchanges: list[Exchange] = []
         self._s3 = create_backend_app("s3")
-        self._client = boto3.client("s3", region_name="us-east-1")
+        self._client = _client()
         self._client.create_bucket(Bucket=BUCKET)
         self._planned: list[_PlannedFault] = []
         self._lock = threading.Lock()
@@ -155,6 +156,13 @@ class FaultyS3:
             ]
 
 
+@functools.cache
+def _client():
+    """Writes into moto's memory, past the server."""
+    made_up = {"aws_access_key_id": "nobody", "aws_secret_access_key": "none"}
+    return boto3.client("s3", region_name="us-east-1", **made_up)
+
+
 class _SilentHandler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -164,18 +172,22 @@ class _SilentHandler(WSGIRequestHandler):
 
 @contextmanager
 def serve() -> Iterator[FaultyS3]:
-    """Runs the server on a free port; its objects live as long as the context."""
+    """Runs the server; its objects live as long as the context."""
     with mock_aws(), patch("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 0):
         application = FaultyS3()
-        server = make_server(
-            "127.0.0.1", 0, application, threaded=True, request_handler=_SilentHandler
-        )
-        application.endpoint = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
+        with listen(application) as application.endpoint:
             yield application
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+
+
+@contextmanager
+def listen(application: Callable) -> Iterator[str]:
+    """Runs a WSGI application on a free port; yields its address."""
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_SilentHandler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

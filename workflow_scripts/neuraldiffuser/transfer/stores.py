@@ -36,7 +36,8 @@ REASONS = {
     r"(TimedOut)": "it does not answer",
     r"(IncompleteBody)": "the connection breaks off",
     r"(RangeNotSupported)": "its server serves no ranges",
-    r"(?:- |error: )([^\n]+)": "{}",
+    r" - ([^\n]+)": "{}",
+    r"^.* error: ([^\n]+)": "{}",
 }
 
 
