@@ -17,7 +17,7 @@ from tiny_bucket import SUBJECTS, VERSION, betas_paths, region_paths, tiny_world
 from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.mini import scenes, world
 from neuraldiffuser.nsd import design, files, rois
-from neuraldiffuser.nsd.betas import read_session
+from neuraldiffuser.nsd.betas import UNITS_PER_PERCENT, read_session
 
 
 def regions(bucket, subject):
@@ -92,7 +92,8 @@ def test_hdf5_and_nifti_hold_the_same_betas(tiny_bucket):
 def test_betas_look_like_percent_signal_change(tiny_bucket):
     mask = regions(tiny_bucket, "subj01")["nsdgeneral"]
     index = rois.nsdgeneral_index(mask)
-    rows = read_session(betas_paths(tiny_bucket, "subj01")[0], index=index, volume_shape=mask.shape)
+    path = betas_paths(tiny_bucket, "subj01")[0]
+    rows = read_session(path, index=index, volume_shape=mask.shape) / UNITS_PER_PERCENT
     assert 0.5 < np.median(rows.std(axis=0)) < 3
     assert np.abs(rows).max() < 30
 
@@ -125,6 +126,16 @@ def test_masks_have_the_labels_of_nsd(tiny_bucket):
         assert set(np.unique(found["areas"])) == set(range(-1, 8))
         stray = (found["areas"] > 0) & (found["nsdgeneral"] != 1)
         assert stray.any(), "areas must be cut with nsdgeneral to be right"
+
+
+def test_the_mean_volume_shows_the_brain_on_the_grid_of_the_masks(tiny_bucket):
+    for subject in SUBJECTS:
+        mask = nibabel.load(region_paths(tiny_bucket, subject)["nsdgeneral"])
+        mean = nibabel.load(tiny_bucket / files.mean_volume(subject))
+        np.testing.assert_array_equal(mean.affine, mask.affine)
+        brain, values = np.asarray(mask.dataobj) != -1, np.asarray(mean.dataobj)
+        assert values[brain].mean() > 3 * values[~brain].mean()
+        assert values[brain].std() > 50, "a picture needs structure to place regions in"
 
 
 def test_sessions_drift(tiny_bucket):

@@ -117,3 +117,17 @@ def test_encoder_accuracy_is_averaged_over_the_regions_voxels(world, drawn):
 @pytest.mark.parametrize("name", NUMBERS)
 def test_alternative_texts_state_numbers(drawn, name):
     assert any(character.isdigit() for character in drawn[name].alt)
+
+
+def test_a_metric_that_was_not_computed_says_why_in_its_panel(world, experiment, tmp_path):
+    summary = storage.read_table(world.paths("summary")[0])
+    fewer = summary["metric"] == "ssim"
+    note = "not computed: 12 images, at least 1000 are needed"
+    summary.loc[fewer, ["mean", "low", "high"]] = np.nan
+    storage.write_table(tmp_path / "summary.csv", summary.assign(note=np.where(fewer, note, None)))
+    sources = Sources({"summary": [tmp_path / "summary.csv"]})
+    figure = figures.draw_metrics(sources, experiment)
+    assert "SSIM not computed" in figure.alt and "nan" not in figure.alt
+    part = figure.data[figure.data["metric"] == "ssim"]
+    assert figures.explain_missing(part) == "not computed:\n12 images, at least 1000 are needed"
+    assert figures.explain_missing(part.drop(columns="note")) == "not computed"

@@ -141,8 +141,20 @@ def test_turning_a_finding_turns_its_sentence(evidence, config, world, tmp_path,
     assert warned == before
 
 
+def test_the_data_card_tells_what_its_tables_hold(page, world):
+    told = text_of(page, "data")
+    assert "Not NSD's data: nothing to compare (subj01 and subj02)." in told
+    assert "subj02 1 050 7 4 6 voxel-sessions 5 5 " in told
+    assert "subj01 4 350 1 450 0 0 % 0 0 % 1 450 100 % 36 12 " in told
+    assert "31.4 [8, 63] (210)" in told
+    for subject in world.subjects:
+        assert f"Where the voxels of {subject} lie" in told
+
+
 def test_warnings_are_always_there(page):
     told = text_of(page, "warnings")
+    assert "subj02 lacks sessions that the bucket does not hold: 5." in told
+    assert "subj01 lacks" not in told
     assert "Guidance scale and strength (Fig. 8)" in told
     assert "has no provenance sidecar" in told
 

@@ -29,7 +29,9 @@ def read_card(paths: Mapping[str, Path]) -> DataCard:
 def tell_comparison(card: DataCard) -> list[str]:
     """Whose counts agree with NSD's, and whose data are not NSD's."""
     names = card.subjects.groupby("published_counts", sort=False)["subject"].agg(list)
-    return [f"{words.join_words(some)}: {said}." for said, some in names.items()]
+    return [
+        f"{said[0].upper()}{said[1:]} ({words.join_words(some)})." for said, some in names.items()
+    ]
 
 
 def list_missing_sessions(card: DataCard) -> list[str]:
@@ -51,7 +53,8 @@ def lay_out_card(card: DataCard) -> list[tuple[Part, str]]:
         ),
         (
             lay_out_repeats(card),
-            "Images by how often they were shown in the sessions used, with their share.",
+            "Images shown once (1\N{MULTIPLICATION SIGN}), twice and three times in the sessions "
+            "used, with their share of the split's images.",
         ),
         (
             lay_out_noise_ceilings(card),
@@ -79,7 +82,7 @@ def lay_out_subjects(card: DataCard) -> Part:
         )
         for row in card.subjects.itertuples()
     ]
-    headings = ("voxels", "dropped voxels", "invalid voxels", "sessions", "missing sessions")
+    headings = ("voxels", "dropped", "invalid", "sessions", "missing sessions")
     return Part("Voxels and sessions", headings, ("",) * len(headings), tuple(lines))
 
 
@@ -90,30 +93,25 @@ def _show_invalid(region: pd.Series) -> Cell:
 
 def lay_out_repeats(card: DataCard) -> Part:
     """Trials and images of both splits, and how often the images were shown."""
+    rows = {
+        (subject, split): _count_trials(part.iloc[0])
+        for (subject, split), part in card.trials.groupby(["subject", "split"])
+    }
     splits = list(dict.fromkeys(card.trials["split"]))
-    rows = card.trials.set_index(["subject", "split"])
-    columns = ("trials", "images", *REPEATS.values())
     lines = [
-        Line(
-            "",
-            subject,
-            tuple(
-                _show_count(rows.loc[(subject, split)], column)
-                for split in splits
-                for column in columns
-            ),
-        )
+        Line("", subject, tuple(cell for split in splits for cell in rows[subject, split]))
         for subject in card.subjects["subject"]
     ]
-    headings = tuple(column.replace("_", " ") for column in columns) * len(splits)
-    groups = tuple(split.capitalize() for split in splits for _ in columns)
-    return Part("Trials, images and their repeats", headings, groups, tuple(lines))
+    headings = ("trials", "images", *(f"{times}\N{MULTIPLICATION SIGN}" for times in REPEATS))
+    groups = tuple(split.capitalize() for split in splits for _ in headings)
+    return Part("Trials, images and their repeats", headings * len(splits), groups, tuple(lines))
 
 
-def _show_count(row: pd.Series, column: str) -> Cell:
-    """A count; numbers of images by repeats also as a share."""
-    share = f"{row[column] / row['images']:.0%}" if column in REPEATS.values() else ""
-    return Cell(words.group_thousands(row[column]), share.replace("%", " %"))
+def _count_trials(row: pd.Series) -> list[Cell]:
+    """Cells with trials, images, and images by how often they were shown."""
+    trials, images, *repeats = row[["trials", "images", *REPEATS.values()]]
+    shares = [Cell(words.group_thousands(n), f"{100 * n / images:.0f} %") for n in repeats]
+    return [Cell(words.group_thousands(trials)), Cell(words.group_thousands(images)), *shares]
 
 
 def lay_out_noise_ceilings(card: DataCard) -> Part:

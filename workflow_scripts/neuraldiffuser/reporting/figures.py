@@ -30,6 +30,7 @@ REGION_LABELS = {name: name for name in rois.LABELS} | {
     rois.HIGHER: "Higher Vis.",
     rois.WHOLE: "Whole Vis.",
 }
+NOT_COMPUTED = "not computed"
 LAYER_MEAN = "guidance"  # the pseudo-target that averages the guidance layers
 
 
@@ -130,7 +131,10 @@ def draw_metrics(sources: Sources, experiment: Presentation) -> Figure:
             ax.set_axis_off()
             continue
         part = data[data["metric"] == names[number]]
-        plots.plot_variants(part, ax=ax, colours=colours, markers=markers)
+        if part["mean"].isna().all():
+            style.say_no_data(ax, explain_missing(part))
+        else:
+            plots.plot_variants(part, ax=ax, colours=colours, markers=markers)
         ax.set_title(labels.heading(metrics[names[number]]))
         if number % columns:
             ax.set_yticklabels([])
@@ -163,6 +167,12 @@ def pick_summary(summary: pd.DataFrame, experiment: Presentation) -> pd.DataFram
     )
 
 
+def explain_missing(part: pd.DataFrame) -> str:
+    """Why a metric has no value, in short lines: the notes of the summary."""
+    notes = part["note"].dropna().unique() if "note" in part else []
+    return "\n".join(notes).replace(": ", ":\n") or NOT_COMPUTED
+
+
 def _tell_metrics(data: pd.DataFrame, experiment: Presentation) -> str:
     if data.empty:
         return "No metric has been summarised."
@@ -170,7 +180,8 @@ def _tell_metrics(data: pd.DataFrame, experiment: Presentation) -> str:
     for name in (experiment.report.headline, experiment.report.baseline):
         part = data[(data["variant"] == name) & (data["subject"] == "all")]
         values = [
-            f"{metrics[row.metric].label} {words.write_number(row.mean, unit=row.unit)}"
+            f"{metrics[row.metric].label} "
+            + (NOT_COMPUTED if np.isnan(row.mean) else words.write_number(row.mean, unit=row.unit))
             for row in part.itertuples()
         ]
         if values:
