@@ -83,14 +83,16 @@ class FaultyS3:
         self._client.create_bucket(Bucket=BUCKET)
         self._planned: list[_PlannedFault] = []
         self._lock = threading.Lock()
+        self._moto = threading.Lock()  # moto serves one thread at a time
 
     def put(self, key: str, content: bytes, *, part_bytes: int | None = None) -> str:
         """Stores an object, in several parts if their size is given; returns its address."""
         where = {"Bucket": BUCKET, "Key": key}
-        if part_bytes is None:
-            self._client.put_object(**where, Body=content, ACL="public-read")
-        else:
-            self._put_parts(where, content, part_bytes)
+        with self._moto:
+            if part_bytes is None:
+                self._client.put_object(**where, Body=content, ACL="public-read")
+            else:
+                self._put_parts(where, content, part_bytes)
         return f"s3://{BUCKET}/{key}"
 
     def _put_parts(self, where: dict[str, str], content: bytes, part_bytes: int) -> None:
@@ -125,6 +127,10 @@ class FaultyS3:
         turns = itertools.chain(itertools.repeat(False, after), faulty)
         self._planned.append(_PlannedFault(key, fault, method, turns))
 
+    def recover(self) -> None:
+        """Answers well again."""
+        self._planned.clear()
+
     def requests(self, key: str, *, method: str = "GET") -> list[Exchange]:
         """What was asked about ``key`` and answered, in order."""
         return [seen for seen in self.exchanges if (seen.key, seen.method) == (key, method)]
@@ -136,7 +142,8 @@ class FaultyS3:
     def __call__(self, environ, start_response):
         request = Request(environ)
         key = request.path.removeprefix(f"/{BUCKET}/")
-        response = Response.from_app(self._s3, environ, buffered=True)
+        with self._moto:
+            response = Response.from_app(self._s3, environ, buffered=True)
         response.automatically_set_content_length = False
         for fault in self._due(key, request.method):
             response = fault(response)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from neuraldiffuser import runtime
-from neuraldiffuser.nsd import fetching
+from neuraldiffuser.transfer import whole
 
 
 def fetch_captions(*, path_to_archive: Path | str, url: str) -> None:
@@ -16,7 +16,7 @@ def fetch_captions(*, path_to_archive: Path | str, url: str) -> None:
     Raises:
         FetchError: it does not exist, or did not arrive whole.
     """
-    fetching.fetch(url, path_to_archive)
+    whole.fetch(url, path_to_archive)
 
 
 if __name__ == "__main__":

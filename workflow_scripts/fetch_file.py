@@ -3,21 +3,22 @@
 from pathlib import Path
 
 from neuraldiffuser import runtime
-from neuraldiffuser.nsd import fetching
+from neuraldiffuser.transfer import whole
 
 
-def fetch_file(*, path_to_copy: Path | str, name: str, bucket: str) -> None:
+def fetch_file(*, path_to_copy: Path | str, name: str, bucket: str, region: str) -> None:
     """Fetches one object.
 
     Args:
         path_to_copy: where it goes.
         name: its path inside the bucket.
         bucket: the bucket's address or folder.
+        region: of an s3:// bucket.
 
     Raises:
         FetchError: it does not exist, or did not arrive whole.
     """
-    fetching.fetch(f"{bucket.rstrip('/')}/{name}", path_to_copy)
+    whole.fetch(f"{bucket.rstrip('/')}/{name}", path_to_copy, region=region)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from neuraldiffuser import runtime
-from neuraldiffuser.nsd import fetching
+from neuraldiffuser.transfer import whole
 
 
 def fetch_model(*, path_to_file: Path | str, name: str, sources: Mapping[str, str]) -> None:
@@ -20,7 +20,7 @@ def fetch_model(*, path_to_file: Path | str, name: str, sources: Mapping[str, st
     """
     # The longest path wins: a folder inside another one may come from elsewhere.
     source = max((path for path in sources if _is_within(name, path)), key=len)
-    fetching.fetch(sources[source] + name.removeprefix(source), path_to_file)
+    whole.fetch(sources[source] + name.removeprefix(source), path_to_file)
 
 
 def _is_within(name: str, path: str) -> bool:

@@ -104,7 +104,7 @@ def test_an_object_without_a_digest_passes(s3, arrived, altered):
 )
 def test_the_host_tells_whether_an_etag_is_a_digest(arrived, altered, host, is_verified):
     address = f"https://{host}/object"
-    remote = stores.RemoteObject(address, address, None, "object", len(CONTENT), MD5)
+    remote = stores.RemoteObject(address, None, "object", len(CONTENT), MD5, address)
     if is_verified:
         require_told_apart(arrived, altered, remote)
     else:

@@ -1,5 +1,7 @@
 """What an address leads to: on S3, the web, Hugging Face and the disk; and what may go wrong."""
 
+import threading
+
 import faulty_s3
 import huggingface_hub.constants
 import pytest
@@ -125,6 +127,20 @@ def test_a_refusal_keeps_only_its_status(s3, status, headers, reason):
     s3.fail(KEY, lambda _: Response(status=status, headers=headers), method="HEAD")
     with pytest.raises(FetchError, match=rf" could not be fetched \({reason}\); "):
         stores.locate(address)
+
+
+def test_a_silent_server_is_given_up(s3, monkeypatch):
+    def stay_silent(response):
+        released.wait(timeout=60)
+        return response
+
+    released = threading.Event()
+    address = s3.put(KEY, CONTENT)
+    monkeypatch.setitem(stores.TIMEOUTS, "read_timeout", "50ms")
+    s3.fail(KEY, stay_silent, method="HEAD")
+    with pytest.raises(FetchError, match=r" could not be fetched \(it does not answer\); "):
+        stores.locate(address)
+    released.set()
 
 
 def test_a_server_that_is_busy_twice_is_asked_again(s3):

@@ -47,20 +47,20 @@ class RemoteObject:
 
     Attributes:
         address: as the user wrote it.
-        url: its http(s) address; empty for a path on disk.
         store: what reads it.
         key: its name in the store.
         size: in bytes.
         etag: the store's mark of this version, without quotes; where it states none, the time of
             the last modification.
+        url: its http(s) address; empty for a path on disk.
     """
 
     address: str
-    url: str
     store: ObjectStore
     key: str
     size: int
     etag: str
+    url: str
 
 
 def locate(address: str, *, region: str | None = None) -> RemoteObject:
@@ -82,9 +82,9 @@ def locate(address: str, *, region: str | None = None) -> RemoteObject:
             "address or a path."
         )
     with one_sentence(address):
-        url, store, key = STORES[scheme](address, region or DEFAULT_REGION)
+        store, key, url = STORES[scheme](address, region or DEFAULT_REGION)
         description = obstore.head(store, key)
-    return RemoteObject(address, url, store, key, description["size"], _version(description))
+    return RemoteObject(address, store, key, description["size"], _version(description), url)
 
 
 def read(remote: RemoteObject, start: int, stop: int) -> Iterator[bytes | obstore.Bytes]:
@@ -138,10 +138,10 @@ def _version(description: Mapping[str, Any]) -> str:
     return etag.removeprefix("W/").strip('"') if etag else description["last_modified"].isoformat()
 
 
-# --- kinds of address: each returns (url, store, key) ---------------------------------------------
+# --- kinds of address: each returns (store, key, url) ---------------------------------------------
 
 
-def _on_s3(address: str, region: str) -> tuple[str, ObjectStore, str]:
+def _on_s3(address: str, region: str) -> tuple[ObjectStore, str, str]:
     bucket, _, key = address.removeprefix("s3://").partition("/")
     endpoint = os.environ.get("AWS_ENDPOINT_URL") or f"https://s3.{region}.amazonaws.com"
     endpoint = endpoint.rstrip("/")
@@ -154,31 +154,31 @@ def _on_s3(address: str, region: str) -> tuple[str, ObjectStore, str]:
         client_options=_client(endpoint),
         retry_config=RETRIES,
     )
-    return f"{endpoint}/{bucket}/{quote(key)}", store, key
+    return store, key, f"{endpoint}/{bucket}/{quote(key)}"
 
 
-def _on_the_web(address: str, _: str) -> tuple[str, ObjectStore, str]:
+def _on_the_web(address: str, _: str) -> tuple[ObjectStore, str, str]:
     parts = urlsplit(address)
     host = urlunsplit(parts._replace(path="", fragment=""))
     store = HTTPStore(host, client_options=_client(address), retry_config=RETRIES)
-    return address, store, unquote(parts.path).lstrip("/")
+    return store, unquote(parts.path).lstrip("/"), address
 
 
-def _on_hugging_face(address: str, region: str) -> tuple[str, ObjectStore, str]:
+def _on_hugging_face(address: str, region: str) -> tuple[ObjectStore, str, str]:
     *repository, path = address.removeprefix("hf://").split("/", 2)
     return _on_the_web(huggingface_hub.hf_hub_url("/".join(repository), path), region)
 
 
-def _on_disk(address: str, _: str) -> tuple[str, ObjectStore, str]:
+def _on_disk(address: str, _: str) -> tuple[ObjectStore, str, str]:
     path = Path(address.removeprefix("file://")).resolve()
-    return "", LocalStore(), str(path.relative_to("/"))
+    return LocalStore(), str(path.relative_to("/")), ""
 
 
 def _client(url: str) -> dict[str, object]:
     return {**TIMEOUTS, "allow_http": url.startswith("http://")}
 
 
-STORES: dict[str, Callable[[str, str], tuple[str, ObjectStore, str]]] = {
+STORES: dict[str, Callable[[str, str], tuple[ObjectStore, str, str]]] = {
     "s3": _on_s3,
     "https": _on_the_web,
     "http": _on_the_web,

@@ -3,6 +3,7 @@
 The object grows in ``<path>.part``; ``<path>.part.journal`` tells which blocks of it are there.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -37,7 +38,8 @@ def fetch(address: str, path: Path | str, *, region: str | None = None) -> None:
     """
     for attempts_left in reversed(range(ATTEMPTS)):
         try:
-            return _try_to_fetch(stores.locate(address, region=region), Path(path))
+            _try_to_fetch(stores.locate(address, region=region), Path(path))
+            return
         except AlteredObjectError as error:
             if not attempts_left:
                 raise
@@ -83,7 +85,7 @@ def _locked(part: Path) -> Iterator[int]:
     """Opens a file for reading and writing, for this process alone."""
     file = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file)
         # Whoever held the lock until now may have finished, and the file may be its result.
         if not (part.exists() and os.path.samestat(os.fstat(file), part.stat())):
             raise BlockingIOError
@@ -94,6 +96,15 @@ def _locked(part: Path) -> Iterator[int]:
         ) from error
     finally:
         os.close(file)
+
+
+def _lock(file: int) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Parallel file systems may be mounted without locks; Snakemake runs a job only once anyway.
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
 
 
 def _require_space(path: Path, remote: RemoteObject, needed: int) -> None:
