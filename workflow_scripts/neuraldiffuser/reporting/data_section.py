@@ -8,17 +8,11 @@ import pandas as pd
 from neuraldiffuser import storage
 from neuraldiffuser.nsd import rois
 from neuraldiffuser.nsd.data_card import NO_SESSION, REPEATS, DataCard
-from neuraldiffuser.reporting import words
+from neuraldiffuser.reporting import regions, words
 from neuraldiffuser.reporting.layout import Cell, Line, Part
 
-REGIONS = {
-    "V1": "V1",
-    "V2": "V2",
-    "V3": "V3",
-    "V4": "hV4",
-    rois.HIGHER: "rest of nsdgeneral",
-    rois.WHOLE: "all of nsdgeneral",
-}
+REGIONS = {region: name for region, (name, _) in regions.REGIONS.items()}
+REGIONS[rois.WHOLE] = "all of nsdgeneral"
 
 
 def read_card(paths: Mapping[str, Path]) -> DataCard:
