@@ -397,12 +397,19 @@ def test_two_processes_do_not_fetch_the_same_path_at_once(s3, path):
     assert part.read_bytes() == before
 
 
-def test_a_file_that_another_process_finishes_meanwhile_is_not_touched(s3, path, monkeypatch):
+@pytest.mark.parametrize("is_begun_anew", [False, True])
+def test_a_file_that_another_process_finishes_meanwhile_is_not_touched(
+    s3, path, monkeypatch, is_begun_anew
+):
+    part = path.with_name(PART)
+
     def finish_meanwhile(*_):
-        path.with_name("object.bin.part").rename(path)
+        part.rename(path)
+        if is_begun_anew:
+            part.touch()
 
     path.parent.mkdir(parents=True)
-    path.with_name("object.bin.part").write_bytes(OTHER[:1000])
+    part.write_bytes(OTHER[:1000])
     monkeypatch.setattr(fcntl, "flock", finish_meanwhile)
     with pytest.raises(FetchError, match="is being fetched by another process"):
         whole.fetch(s3.put(KEY, CONTENT), path)
