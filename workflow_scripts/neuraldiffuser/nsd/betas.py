@@ -1,113 +1,205 @@
 """Single-trial betas: HDF5 or NIfTI files to rows of voxels, in one and the same voxel order.
 
 MATLAB wrote the HDF5 as (x, y, z, trials), which row-major readers see as (trials, z, y, x); the
-NIfTI is (x, y, z, trials). Both become rows whose columns are voxels of the (x, y, z) volume,
-chosen by flat C-order index.
+NIfTI is (x, y, z, trials) with x running fastest. So both hold volume after volume in one order,
+and become rows whose columns are voxels of the (x, y, z) volume, chosen by flat C-order index.
 """
 
+import io
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import nibabel
 import numpy as np
+from isal import igzip, isal_zlib
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import apply_read_scaling
 
 from neuraldiffuser import storage
 from neuraldiffuser.errors import DataError
+from neuraldiffuser.nsd import chunk_index
+from neuraldiffuser.transfer.ranges import LocalRanges
 
 UNITS_PER_PERCENT = 300  # the int16 values are percent signal change times 300
+BYTES_AT_ONCE = 1 << 22  # of volumes that are read to pick their voxels; a few fit the cache
+
+Reader = Callable[[Path, np.ndarray, tuple[int, int, int]], np.ndarray]
 
 
 def read_session(
     path: Path | str, *, index: np.ndarray, volume_shape: tuple[int, int, int]
 ) -> np.ndarray:
-    """The betas of one session at the indexed voxels, in percent signal change.
+    """The betas of one session at the indexed voxels, as they are stored.
 
     Args:
-        path: betas_sessionNN.hdf5 or betas_sessionNN.nii.gz.
-        index: (voxels,) ascending flat C-order index into the (x, y, z) volume.
+        path: betas_sessionNN.hdf5, .nii.gz or .nii, or .nsdgeneral.hdf5 (see ``region_betas``).
+        index: int64 (voxels,) ascending flat C-order index into the (x, y, z) volume.
         volume_shape: (x, y, z) that the masks have.
 
     Returns:
-        (trials, voxels) float32.
+        (trials, voxels): in NSD int16, percent signal change times ``UNITS_PER_PERCENT``; in the
+        machine's byte order. Rows or columns may be the contiguous ones.
 
     Raises:
-        DataError: the file is missing or truncated, has another shape, or is not finite.
+        DataError: the file is missing, damaged or only the mark of an absent session, has another
+            shape, holds other voxels, or is not finite.
     """
-    reader = next(read for suffix, read in READERS.items() if str(path).endswith(suffix))
-    rows = reader(Path(path), index, volume_shape).astype(np.float32)
-    storage.require_finite(rows, str(path))
-    return rows / UNITS_PER_PERCENT
+    if is_absent(path):
+        raise DataError(f"{path} marks a session that the bucket does not hold; leave it out.")
+    rows = _reader(str(path))(Path(path), index, tuple(volume_shape))
+    if rows.dtype.kind == "f":
+        storage.require_finite(rows, str(path))
+    return rows.astype(rows.dtype.newbyteorder("="), copy=False)
+
+
+def is_absent(path: Path | str) -> bool:
+    """Whether a file is only the mark of a session that the bucket does not hold.
+
+    Raises:
+        DataError: the file is missing.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(1) == b"{"  # neither HDF5 nor gzip nor NIfTI begins so
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing; fetch it again.") from error
+
+
+def mark_absent(path: Path | str, reason: str) -> None:
+    """Marks, in the place of its file, a session that the bucket does not hold, and says why."""
+    storage.write_json(path, {"absent": reason})
+
+
+# --- formats -----------------------------------------------------------------------------------
 
 
 def read_hdf5(path: Path, index: np.ndarray, volume_shape: tuple[int, int, int]) -> np.ndarray:
     """Stored values (trials, voxels) of dataset ``betas`` (trials, z, y, x)."""
+    with LocalRanges(path) as reader:
+        chunks = chunk_index.describe(reader)
+        if chunks is not None:
+            require_shape(path, chunks.shape[:0:-1], volume_shape)
+            return chunk_index.read_voxels(reader, chunks, index=index)
     with storage.open_arrays(path) as file:
-        if "betas" not in file:
-            raise DataError(f"{path} has no dataset betas; delete it and run again.")
-        betas = file["betas"]
-        _require_shape(path, betas.shape[:0:-1], volume_shape)
+        require_shape(path, file["betas"].shape[:0:-1], volume_shape)
         try:
-            return _hdf5_layout(betas)(betas, index, volume_shape)
+            return _read_slabs(file["betas"], index, volume_shape)
         except OSError as error:
             raise DataError(f"{path} is truncated; delete it and run again.") from error
 
 
+def read_region(path: Path, index: np.ndarray, volume_shape: tuple[int, int, int]) -> np.ndarray:
+    """Stored values (trials, voxels) of a session that was reduced to these very voxels."""
+    stored_shape = tuple(storage.read_attributes(path).get("volume_shape", ()))
+    require_shape(path, stored_shape, volume_shape)
+    if not np.array_equal(storage.read_array(path, "index"), index):
+        raise DataError(f"{path} holds other voxels than the mask; delete it and run again.")
+    return storage.read_array(path, "betas")
+
+
 def read_nifti(path: Path, index: np.ndarray, volume_shape: tuple[int, int, int]) -> np.ndarray:
-    """Stored values (trials, voxels) of an image (x, y, z, trials), volume by volume."""
+    """Values (trials, voxels) of an image (x, y, z, trials), scaled if its header says so."""
     try:
-        image = nibabel.load(path, keep_file_open=True)
-        _require_shape(path, image.shape[:3], volume_shape)
-        proxy = image.dataobj
-        volumes = (np.asarray(proxy[..., trial]) for trial in range(image.shape[3]))
-        return np.stack([volume.ravel()[index] for volume in volumes])
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing; fetch it again.") from error
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+        image = nibabel.load(path)
+        require_shape(path, image.shape[:-1], volume_shape)
+        with _open_stream(path) as stream:
+            rows = _stream_volumes(stream, image.dataobj, _by_column(index, volume_shape))
+            surplus = stream.read(1)  # reading to the end also has the checksum compared
+    except (OSError, EOFError, ValueError, *DAMAGES) as error:
         raise DataError(f"{path} is truncated or is no NIfTI file; delete it and run again.") from (
             error
         )
+    if surplus:
+        raise DataError(f"{path} is longer than its header says; delete it and run again.")
+    return rows
 
 
-READERS: dict[str, Callable[[Path, np.ndarray, tuple[int, int, int]], np.ndarray]] = {
+READERS: dict[str, Reader] = {
+    ".nsdgeneral.hdf5": read_region,
     ".hdf5": read_hdf5,
     ".nii.gz": read_nifti,
+    ".nii": read_nifti,
 }
+DAMAGES = (zlib.error, isal_zlib.error, ImageFileError, HeaderDataError)
 
 
-def _require_shape(path: Path, found: tuple[int, ...], expected: tuple[int, int, int]) -> None:
+def _reader(path: str) -> Reader:
+    for suffix, reader in READERS.items():
+        if path.endswith(suffix):
+            return reader
+    raise DataError(f"{path} is of no known format; expected one of {', '.join(READERS)}.")
+
+
+def require_shape(path: object, found: tuple[int, ...], expected: tuple[int, int, int]) -> None:
+    """Raises DataError unless the volumes of ``path`` have the shape of the masks."""
     if tuple(found) != tuple(expected):
         raise DataError(
-            f"{path} holds volumes of shape {tuple(found)}, but the masks have {tuple(expected)} "
-            "(x, y, z); they belong to different subjects or spaces."
+            f"{path} holds volumes of shape {tuple(map(int, found))}, but the masks have "
+            f"{tuple(map(int, expected))} (x, y, z); they belong to different subjects or spaces."
         )
 
 
-def _hdf5_layout(betas: h5py.Dataset) -> Callable[..., np.ndarray]:
-    """How to read a dataset: in NSD's own layout (one voxel per chunk, as is) or any other."""
-    one_voxel_chunks = betas.chunks == (len(betas), 1, 1, 1) and betas.compression is None
-    return _read_voxel_chunks if one_voxel_chunks else _read_planes
+# --- volumes -----------------------------------------------------------------------------------
 
 
-def _read_voxel_chunks(
+def _by_column(index: np.ndarray, volume_shape: tuple[int, int, int]) -> np.ndarray:
+    """Flat C-order indices into (x, y, z) as they count in files, where x runs fastest."""
+    return np.ravel_multi_index(np.unravel_index(index, volume_shape), volume_shape, order="F")
+
+
+def _read_slabs(
     betas: h5py.Dataset, index: np.ndarray, volume_shape: tuple[int, int, int]
 ) -> np.ndarray:
-    """Reads only the chunks of the indexed voxels: about a fortieth of an NSD session."""
-    x, y, z = np.unravel_index(index, volume_shape)
-    columns = np.empty((len(index), len(betas)), betas.dtype)
-    for column, place in zip(columns, zip(z, y, x, strict=True), strict=True):
-        _, chunk = betas.id.read_direct_chunk((0, *map(int, place)))
-        column[:] = np.frombuffer(chunk, betas.dtype)
-    return columns.T
-
-
-def _read_planes(
-    betas: h5py.Dataset, index: np.ndarray, volume_shape: tuple[int, int, int]
-) -> np.ndarray:
-    """Reads one z plane of all trials at a time, in any layout of the file."""
-    x, y, z = np.unravel_index(index, volume_shape)
-    rows = np.empty((len(betas), len(index)), betas.dtype)
-    for plane in np.unique(z):
-        here = z == plane
-        rows[:, here] = betas[:, plane][:, y[here], x[here]]
+    """Picks voxels from a dataset (trials, z, y, x) of any layout; each chunk is read once."""
+    trials, depth, *plane = betas.shape
+    columns = _by_column(index, volume_shape)
+    z = columns // np.prod(plane)
+    rows = np.empty((trials, len(index)), betas.dtype)
+    step, thickness = _slab_size(betas)
+    for bottom in range(0, depth, thickness):
+        here = np.flatnonzero(z // thickness == bottom // thickness)
+        inside = columns[here] - bottom * np.prod(plane)
+        for first in range(0, trials if len(here) else 0, step):
+            slab = betas[first : first + step, bottom : bottom + thickness]
+            rows[first : first + step, here] = slab.reshape(len(slab), -1)[:, inside]
     return rows
+
+
+def _slab_size(betas: h5py.Dataset) -> tuple[int, int]:
+    """Trials and planes to read at once: whole chunks, and no more bytes than they force."""
+    trials, thickness = betas.chunks[:2] if betas.chunks else (1, betas.shape[1])
+    chunk_bytes = trials * thickness * int(np.prod(betas.shape[2:])) * betas.dtype.itemsize
+    return trials * max(1, BYTES_AT_ONCE // chunk_bytes), thickness
+
+
+def _open_stream(path: Path) -> io.BufferedIOBase:
+    return igzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def _stream_volumes(
+    stream: io.BufferedIOBase, proxy: nibabel.arrayproxy.ArrayProxy, columns: np.ndarray
+) -> np.ndarray:
+    """Picks voxels from volumes that follow one another, a few volumes in memory at a time."""
+    *volume, trials = proxy.shape
+    rows = np.empty((trials, len(columns)), proxy.dtype)
+    step = max(1, BYTES_AT_ONCE // (int(np.prod(volume)) * proxy.dtype.itemsize))
+    buffer = np.empty((step, int(np.prod(volume))), proxy.dtype)
+    _fill(stream, np.empty(proxy.offset, np.uint8))
+    for first in range(0, trials, step):
+        block = buffer[: trials - first]
+        _fill(stream, block)
+        block.take(columns, axis=1, out=rows[first : first + step], mode="clip")
+    return apply_read_scaling(rows, proxy.slope, proxy.inter)
+
+
+def _fill(stream: io.BufferedIOBase, block: np.ndarray) -> None:
+    """Fills an array from a stream; raises EOFError where that ends before."""
+    rest = memoryview(block.reshape(-1).view(np.uint8))
+    while rest:
+        count = stream.readinto(rest)
+        if not count:
+            raise EOFError
+        rest = rest[count:]
