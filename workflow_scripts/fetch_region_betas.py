@@ -30,10 +30,11 @@ def fetch_region_betas(
         FetchError: the session does not exist and must, or could not be read.
         DataError: the mask is damaged, or the session lies on another grid.
     """
+    address = f"{bucket.rstrip('/')}/{name}"
     mask = rois.read_volume(path_to_mask)
-    with mark_if_absent(path_to_betas, missing_sessions=missing_sessions):
+    with mark_if_absent(path_to_betas, address=address, missing_sessions=missing_sessions):
         region_betas.fetch_region(
-            f"{bucket.rstrip('/')}/{name}",
+            address,
             path_to_betas,
             index=rois.nsdgeneral_index(mask),
             volume_shape=mask.shape,

@@ -23,7 +23,7 @@ def fetch_session(
         FetchError: the session does not exist and must, or did not arrive whole.
     """
     address = f"{bucket.rstrip('/')}/{name}"
-    with mark_if_absent(path_to_copy, missing_sessions=missing_sessions):
+    with mark_if_absent(path_to_copy, address=address, missing_sessions=missing_sessions):
         whole.fetch(address, path_to_copy, region=region)
 
 

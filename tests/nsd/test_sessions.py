@@ -10,8 +10,8 @@ ADDRESS = "s3://natural-scenes-dataset/betas_session07.hdf5"
 
 
 def fetch_absent(path, *, missing_sessions):
-    with mark_if_absent(path, missing_sessions=missing_sessions):
-        raise MissingObjectError(f"{ADDRESS} does not exist.")
+    with mark_if_absent(path, address=ADDRESS, missing_sessions=missing_sessions):
+        raise MissingObjectError("gone")
 
 
 def test_a_skipped_session_leaves_a_mark(tmp_path):
@@ -26,7 +26,7 @@ def test_a_session_that_must_exist_is_named(tmp_path):
     with pytest.raises(FetchError) as error:
         fetch_absent(path, missing_sessions="refuse")
     assert str(error.value) == (
-        f"{ADDRESS} does not exist; lower the subject's number in nsd.sessions or set "
+        f"{ADDRESS} does not exist; lower the subject's number in nsd.sessions, or set "
         "nsd.missing_sessions to skip to do without betas_session07.hdf5."
     )
     assert not path.exists()
@@ -36,7 +36,7 @@ def test_another_failure_marks_nothing(tmp_path):
     path = tmp_path / "betas_session07.hdf5"
     with (
         pytest.raises(FetchError, match="unreachable"),
-        mark_if_absent(path, missing_sessions="skip"),
+        mark_if_absent(path, address=ADDRESS, missing_sessions="skip"),
     ):
         raise FetchError("unreachable")
     assert not path.exists()

@@ -3,4 +3,4 @@
 
 def is_remote(url: str) -> bool:
     """Whether a bucket lies behind a network (rather than in a folder)."""
-    return "://" in url and not url.startswith(("file://", "local://", "memory://"))
+    return "://" in url and not url.startswith("file://")

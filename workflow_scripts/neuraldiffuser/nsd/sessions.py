@@ -10,11 +10,12 @@ from neuraldiffuser.nsd import betas
 
 
 @contextmanager
-def mark_if_absent(path: Path, *, missing_sessions: str) -> Iterator[None]:
+def mark_if_absent(path: Path, *, address: str, missing_sessions: str) -> Iterator[None]:
     """Surrounds the fetching of a session; where it does not exist, does what the option says.
 
     Args:
         path: where the session goes, or the mark that there is none.
+        address: where it should lie.
         missing_sessions: a name in ``MISSING_SESSIONS``.
 
     Raises:
@@ -22,25 +23,22 @@ def mark_if_absent(path: Path, *, missing_sessions: str) -> Iterator[None]:
     """
     try:
         yield
-    except MissingObjectError as error:
-        MISSING_SESSIONS[missing_sessions](path, error)
+    except MissingObjectError:
+        MISSING_SESSIONS[missing_sessions](path, address)
 
 
-def skip(path: Path, error: MissingObjectError) -> None:
+def skip(path: Path, address: str) -> None:
     """Leaves a mark in the session's place, which later stages skip and tell of."""
-    runtime.logger.warning("%s It is skipped (nsd.missing_sessions).", error)
-    betas.mark_absent(path, str(error))
+    runtime.logger.warning("%s does not exist: it is skipped (nsd.missing_sessions).", address)
+    betas.mark_absent(path, address)
 
 
-def refuse(path: Path, error: MissingObjectError) -> None:
+def refuse(path: Path, address: str) -> None:
     """Ends the job; nothing is written."""
     raise FetchError(
-        f"{str(error).rstrip('.')}; lower the subject's number in nsd.sessions or set "
+        f"{address} does not exist; lower the subject's number in nsd.sessions, or set "
         f"nsd.missing_sessions to skip to do without {path.name}."
-    ) from error
+    )
 
 
-MISSING_SESSIONS: dict[str, Callable[[Path, MissingObjectError], None]] = {
-    "skip": skip,
-    "refuse": refuse,
-}
+MISSING_SESSIONS: dict[str, Callable[[Path, str], None]] = {"skip": skip, "refuse": refuse}
