@@ -48,8 +48,12 @@ def test_captions_are_joined_by_split_and_picture(world):
 
 
 def test_unknown_id_is_named(world):
-    with pytest.raises(DataError, match="information.csv does not know the 73k id 3"):
+    with pytest.raises(DataError) as error:
         read(world, [0, 3])
+    assert str(error.value) == (
+        f"{world[0]} does not know the 73k id 3; it belongs to another release or world than the "
+        "trials."
+    )
 
 
 def test_picture_without_caption_is_named(world):
@@ -66,6 +70,21 @@ def test_a_table_without_columns_is_refused(world, tmp_path):
     pd.DataFrame({"nsdId": [0]}).to_csv(path)
     with pytest.raises(DataError, match="lacks the columns cocoId, cocoSplit"):
         read((path, world[1]), [0])
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("nsdId", [2, 0, 2], "lists the 73k id 2 twice; fetch it again."),
+        ("nsdId", [2, 0, None], "has an nsdId or cocoId that is no whole number; fetch it again."),
+        ("cocoId", [7, "x", 7], "has an nsdId or cocoId that is no whole number; fetch it again."),
+    ],
+)
+def test_a_table_that_cannot_be_joined_is_refused(world, column, values, said):
+    pd.read_csv(world[0]).assign(**{column: values}).to_csv(world[0])
+    with pytest.raises(DataError) as error:
+        read(world, [0])
+    assert str(error.value) == f"{world[0]} {said}"
 
 
 @pytest.mark.parametrize("content", ["{}", '{"annotations": [{"id": 1}]}', '{"annotations": [1]}'])

@@ -38,3 +38,17 @@ def test_damaged_files_are_refused(path):
         file["pictures"] = np.zeros(3)
     with pytest.raises(DataError, match="has no dataset imgBrick"):
         read_images(path, np.array([1]))
+
+
+@pytest.mark.parametrize(
+    "pictures", [np.zeros((9, 4, 5), np.uint8), np.zeros((9, 4, 5, 3), np.float32)]
+)
+def test_other_arrays_than_pictures_are_refused(path, pictures):
+    with h5py.File(path, "w") as file:
+        file["imgBrick"] = pictures
+    with pytest.raises(DataError) as error:
+        read_images(path, np.array([1]))
+    assert str(error.value) == (
+        f"{path} holds imgBrick of shape {pictures.shape} and type {pictures.dtype}; expected "
+        "(pictures, height, width, 3) and uint8: fetch it again."
+    )

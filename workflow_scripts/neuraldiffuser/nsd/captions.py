@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from neuraldiffuser import storage
 from neuraldiffuser.errors import DataError
@@ -33,7 +32,10 @@ def read_captions(
     wanted = [int(number) for number in np.unique(ids)]
     unknown = [number for number in wanted if number not in split_and_coco]
     if unknown:
-        raise DataError(f"{path_to_information} does not know the 73k id {unknown[0]}.")
+        raise DataError(
+            f"{path_to_information} does not know the 73k id {unknown[0]}; it belongs to another "
+            "release or world than the trials."
+        )
     found = {
         number: written.get(split_and_coco[number][0], {}).get(split_and_coco[number][1], ())
         for number in wanted
@@ -48,17 +50,23 @@ def read_captions(
 
 
 def read_coco_ids(path: Path | str) -> dict[int, tuple[str, int]]:
-    """COCO split ("train2017" or "val2017") and picture id of each 73k id."""
+    """COCO split ("train2017" or "val2017") and picture id of each 73k id.
+
+    Raises:
+        DataError: the table is missing, lacks a column or a number, or lists an id twice.
+    """
     table = storage.read_table(path)
     missing = {"nsdId", "cocoId", "cocoSplit"} - set(table.columns)
     if missing:
-        raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))}.")
-    return _rows_by_id(table)
-
-
-def _rows_by_id(table: pd.DataFrame) -> dict[int, tuple[str, int]]:
+        raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))}; fetch it again.")
+    numbers = table[["nsdId", "cocoId"]]
+    if not all(kind.kind == "i" for kind in numbers.dtypes):
+        raise DataError(f"{path} has an nsdId or cocoId that is no whole number; fetch it again.")
+    repeated = table.loc[table["nsdId"].duplicated(), "nsdId"]
+    if len(repeated):
+        raise DataError(f"{path} lists the 73k id {repeated.iloc[0]} twice; fetch it again.")
     columns = (table[name].tolist() for name in ("nsdId", "cocoSplit", "cocoId"))
-    return {int(number): (split, int(coco)) for number, split, coco in zip(*columns, strict=True)}
+    return {number: (split, coco) for number, split, coco in zip(*columns, strict=True)}
 
 
 def split_of(path: Path | str) -> str:

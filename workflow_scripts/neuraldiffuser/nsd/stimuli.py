@@ -22,13 +22,18 @@ def read_images(path: Path | str, ids: np.ndarray) -> np.ndarray:
         (n, height, width, 3) uint8, sRGB.
 
     Raises:
-        DataError: the file is missing or truncated, or an id is beyond it.
+        DataError: the file is missing or truncated, holds no such pictures, or an id is beyond it.
     """
     wanted, inverse = np.unique(np.asarray(ids, np.int64), return_inverse=True)
     with storage.open_arrays(path) as file:
         if KEY not in file:
             raise DataError(f"{path} has no dataset {KEY}; delete it and run again.")
         pictures = file[KEY]
+        if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8:
+            raise DataError(
+                f"{path} holds {KEY} of shape {pictures.shape} and type {pictures.dtype}; expected "
+                "(pictures, height, width, 3) and uint8: fetch it again."
+            )
         if len(wanted) and (wanted[0] < 0 or wanted[-1] >= len(pictures)):
             raise DataError(
                 f"{path} holds {len(pictures)} pictures, but ids {wanted[0]} to {wanted[-1]} were "
