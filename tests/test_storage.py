@@ -85,3 +85,31 @@ def test_reading_rows_by_slice_equals_reading_them_one_by_one(tmp_path):
         for rows in (dense, sparse):
             read = storage._read_sorted_rows(file["embedding"], rows)
             np.testing.assert_array_equal(read, values[rows])
+
+
+def test_a_mapped_array_equals_the_one_that_is_read_however_it_is_stored(tmp_path):
+    path, values = tmp_path / "rows.h5", np.arange(12, dtype=np.float32).reshape(4, 3)
+    with h5py.File(path, "w") as file:
+        file["group/whole"] = values
+        file.create_dataset("chunked", data=values, chunks=(2, 3), compression="gzip")
+        file["empty"] = values[:0]
+    for name, expected in (("group/whole", values), ("chunked", values), ("empty", values[:0])):
+        found = storage.map_array(path, name)
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == np.float32
+    assert isinstance(storage.map_array(path, "group/whole"), np.memmap)
+
+
+def test_changing_a_mapped_array_leaves_the_file_alone(tmp_path):
+    path = tmp_path / "rows.h5"
+    storage.write_arrays(path, {"values": np.ones(5)})
+    storage.map_array(path, "values")[:] = 0
+    assert storage.read_array(path, "values").tolist() == [1] * 5
+
+
+def test_a_mapped_array_that_the_file_lacks_is_named(tmp_path):
+    path = tmp_path / "rows.h5"
+    storage.write_arrays(path, {"values": np.ones(5)})
+    with pytest.raises(DataError) as error:
+        storage.map_array(path, "betas")
+    assert str(error.value) == (f"{path} has no array betas; delete it and run the workflow again.")

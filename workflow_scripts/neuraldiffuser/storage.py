@@ -95,6 +95,21 @@ def read_array(path: Path | str, name: str) -> np.ndarray:
         return file[name][()]
 
 
+def map_array(path: Path | str, name: str) -> np.ndarray:
+    """One array of an HDF5 file, of which only the rows that are used are ever loaded.
+
+    The array may be changed; the file is not. Raises DataError where the file lacks it.
+    """
+    with open_arrays(path) as file:
+        if name not in file:
+            raise DataError(f"{path} has no array {name}; delete it and run the workflow again.")
+        dataset = file[name]
+        offset = dataset.id.get_offset()
+        if offset is None:  # no rows, or not in one piece
+            return dataset[()]
+        return np.memmap(path, dataset.dtype, "c", offset, dataset.shape)
+
+
 def read_attributes(path: Path | str) -> dict[str, Any]:
     """Reads the root attributes of an HDF5 file."""
     with open_arrays(path) as file:
