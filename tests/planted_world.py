@@ -40,10 +40,14 @@ def write_voxels(path, subject: str, number: int, sources: np.ndarray) -> None:
     arrays["voxel/noise_ceiling"] = np.full(count, 30, np.float32)
     arrays["voxel/index"] = np.arange(count)
     arrays["statistics/session"] = np.ones(1, np.int64)
-    arrays["statistics/mean"] = np.zeros((1, count))
-    arrays["statistics/std"] = np.ones((1, count))
     arrays["statistics/valid"] = np.ones((1, count), bool)
-    storage.write_arrays(path, arrays, {"subject": subject, "volume_shape": (5, 5, 5)})
+    for name in ("mean", "test_mean"):
+        arrays[f"statistics/{name}"] = np.zeros((1, count))
+    for name in ("std", "test_std"):
+        arrays[f"statistics/{name}"] = np.ones((1, count))
+    attributes = {"subject": subject, "volume_shape": (5, 5, 5)}
+    none = {"missing_sessions": np.zeros(0, np.int64), "dropped_voxels": 0}
+    storage.write_arrays(path, arrays, attributes | none)
 
 
 def write_target(path, shape: tuple[int, ...], sources: np.ndarray) -> None:

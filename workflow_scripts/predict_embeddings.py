@@ -20,6 +20,7 @@ def predict_embeddings(
     path_to_embeddings: Path | str,
     prediction: Prediction,
     test_average: str,
+    missing_repeats: str,
     seed: int,
 ) -> None:
     """Writes decoded embeddings by image, aligned where the target is to be aligned.
@@ -32,6 +33,7 @@ def predict_embeddings(
             and unaligned where embedding is aligned.
         prediction: draws of the prior, alignment.
         test_average: a name in ``TEST_AVERAGES``.
+        missing_repeats: a name in ``repeats.MISSING_REPEATS``.
         seed: of the prior's noise, with each image's id.
 
     Raises:
@@ -44,9 +46,8 @@ def predict_embeddings(
         "validation": select_trials(voxels.training, decoder.validation_ids),
     }
     decoding = Decoding(decoder, voxels.subject, prediction, seed)
-    decoded = {
-        group: TEST_AVERAGES[test_average](decoding, chosen) for group, chosen in trials.items()
-    }
+    average = TEST_AVERAGES[test_average]
+    decoded = {group: average(decoding, rows, missing_repeats) for group, rows in trials.items()}
     arrays = {f"{group}/id": result.id for group, result in decoded.items()}
     arrays |= {f"{group}/embedding": result.embedding for group, result in decoded.items()}
     if decoded["test"].projection.shape[1]:

@@ -2,8 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from neuraldiffuser import runtime
-from neuraldiffuser.nsd import design, voxels
+from neuraldiffuser.nsd import design
+from neuraldiffuser.nsd.normalisation import INVALID_VOXELS, Statistics, measure
+from neuraldiffuser.nsd.recordings import Recordings, read_recordings
+from neuraldiffuser.nsd.selection import read_selection
+from neuraldiffuser.nsd.voxels import write_voxels
 
 
 def prepare_voxels(
@@ -14,18 +20,22 @@ def prepare_voxels(
     path_to_responses: Path,
     path_to_voxels: Path,
     subject: str,
+    sessions: int,
+    missing_sessions: str,
     normalisation: str,
     invalid_voxels: str,
 ) -> None:
     """Masks, normalises and joins the betas of one subject.
 
     Args:
-        paths_to_betas: one file per session.
+        paths_to_betas: one file per session, or MindEye2's file of all sessions.
         paths_to_regions: volumes ``nsdgeneral``, ``areas`` (prf-visualrois) and ``ncsnr``.
         path_to_design: nsd_expdesign.mat.
         path_to_responses: the subject's responses.tsv.
         path_to_voxels: where ``voxels/{subject}.h5`` goes.
         subject: such as "subj01".
+        sessions: how many to use, from the first one on.
+        missing_sessions: whether to ``skip`` or ``refuse`` those that do not exist.
         normalisation: a name in ``normalisation.NORMALISATIONS``.
         invalid_voxels: a name in ``normalisation.INVALID_VOXELS``.
 
@@ -35,34 +45,47 @@ def prepare_voxels(
     trials = design.join_trials(
         path_to_design=path_to_design, path_to_responses=path_to_responses, subject=subject
     )
-    selection = voxels.read_selection(
+    selection = read_selection(
         path_to_mask=paths_to_regions["nsdgeneral"],
         path_to_areas=paths_to_regions["areas"],
         path_to_ncsnr=paths_to_regions["ncsnr"],
     )
-    betas, rows = voxels.read_betas(paths_to_betas, selection=selection, trials=trials)
-    prepared = voxels.build_voxels(
-        betas,
-        rows,
+    recordings = read_recordings(
+        paths_to_betas,
         subject=subject,
         selection=selection,
-        normalisation=normalisation,
-        invalid_voxels=invalid_voxels,
+        trials=trials,
+        sessions=sessions,
+        missing_sessions=missing_sessions,
     )
-    report(prepared)
-    voxels.write_voxels(path_to_voxels, prepared)
+    design.require_splits(recordings.trials, source=path_to_responses)
+    statistics = measure(recordings, normalisation=normalisation)
+    keep = INVALID_VOXELS[invalid_voxels](statistics, subject)
+    report(subject, recordings, statistics, keep)
+    write_voxels(
+        path_to_voxels,
+        subject=subject,
+        recordings=recordings,
+        selection=selection,
+        statistics=statistics,
+        keep=keep,
+    )
 
 
-def report(prepared: voxels.Voxels) -> None:
-    """Tells the log what the file holds."""
-    invalid = int((~prepared.statistics.valid).any(axis=0).sum())
+def report(subject: str, recordings: Recordings, statistics: Statistics, keep: np.ndarray) -> None:
+    """Tells the log what the file will hold."""
+    shared = recordings.trials["shared"]
     runtime.logger.info(
-        "%s: %d voxels (%d of them invalid in some session), %d training and %d test trials",
-        prepared.subject,
-        len(prepared.selection.index),
-        invalid,
-        len(prepared.training.id),
-        len(prepared.test.id),
+        "%s: %d voxels (%d without data in some session, %d dropped), %d training and %d test "
+        "trials of %d sessions (%d missing)",
+        subject,
+        keep.sum(),
+        (~statistics.valid).any(axis=0).sum(),
+        (~keep).sum(),
+        (~shared).sum(),
+        shared.sum(),
+        len(recordings.sessions),
+        len(recordings.missing),
     )
 
 

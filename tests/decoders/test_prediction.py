@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -88,7 +90,9 @@ def test_the_low_level_pipeline_has_no_projection_and_no_randomness(decoders, vo
 
 def test_averaging_voxels_and_outputs_differ_and_join_by_id(decoders, voxels):
     decoding = Decoding(decoders["vae_latent"], "subj01", SETTINGS, 1)
-    results = {name: average(decoding, voxels.test) for name, average in TEST_AVERAGES.items()}
+    results = {
+        name: average(decoding, voxels.test, "skipped") for name, average in TEST_AVERAGES.items()
+    }
     for result in results.values():
         np.testing.assert_array_equal(result.id, np.arange(300, 330))
     assert not np.allclose(results["voxels"].embedding, results["outputs"].embedding)
@@ -101,6 +105,57 @@ def test_averaging_voxels_and_outputs_differ_and_join_by_id(decoders, voxels):
     np.testing.assert_allclose(
         results["voxels"].embedding[7],
         decode_rows(decoding, mean, np.array([307])).embedding[0],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("place", TEST_AVERAGES)
+def test_the_first_of_two_repeats_counts_twice_where_they_are_padded(decoders, voxels, place):
+    decoding = Decoding(decoders["vae_latent"], "subj01", SETTINGS, 1)
+    shown = select_trials(voxels.test, np.array([307]))
+    pair = replace(
+        shown,
+        betas=shown.betas[:2],
+        id=shown.id[:2],
+        repeat=np.array([1, 0]),
+        session=shown.session[:2],
+    )
+    found = TEST_AVERAGES[place](decoding, pair, "padded").embedding
+    second, first = pair.betas
+    tripled = replace(
+        pair,
+        betas=np.stack([first, second, first]),
+        id=np.full(3, 307),
+        repeat=np.arange(3),
+        session=np.ones(3, np.int64),
+    )
+    expected = TEST_AVERAGES[place](decoding, tripled, "skipped").embedding
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    skipped = TEST_AVERAGES[place](decoding, pair, "skipped").embedding
+    assert not np.allclose(found, skipped, atol=1e-4)
+
+
+def test_a_voxel_without_data_in_a_session_does_not_dilute_the_mean(decoders, voxels):
+    rows = np.flatnonzero(voxels.test.id == 307)[:2]
+    betas = voxels.test.betas[rows].copy()
+    betas[1, 4] = 0
+    valid = np.ones((2, betas.shape[1]), bool)
+    valid[1, 4] = False
+    trials = replace(
+        voxels.test,
+        betas=betas,
+        id=np.full(2, 307),
+        repeat=np.arange(2),
+        session=np.array([1, 2]),
+        statistics=replace(voxels.statistics, session=np.array([1, 2]), valid=valid),
+    )
+    decoding = Decoding(decoders["vae_latent"], "subj01", SETTINGS, 1)
+    mean = betas.mean(axis=0, keepdims=True)
+    mean[0, 4] = betas[0, 4]
+    np.testing.assert_allclose(
+        TEST_AVERAGES["voxels"](decoding, trials, "skipped").embedding,
+        decode_rows(decoding, mean, np.array([307])).embedding,
         rtol=1e-4,
         atol=1e-5,
     )

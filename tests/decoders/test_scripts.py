@@ -49,6 +49,7 @@ def run_all(world, target, folder, path_to_target=None):
         path_to_embeddings=folder / "embeddings.h5",
         prediction=PREDICTION,
         test_average="voxels",
+        missing_repeats="skipped",
         seed=3,
     )
     return folder / "embeddings.h5"

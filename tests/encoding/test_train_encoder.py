@@ -40,8 +40,10 @@ def voxels(tiny_bucket, tmp_path_factory):
         path_to_responses=tiny_bucket / files.responses("subj01"),
         path_to_voxels=path,
         subject="subj01",
+        sessions=3,
+        missing_sessions="refuse",
         normalisation="session_training",
-        invalid_voxels="zero",
+        invalid_voxels="missing",
     )
     return path
 

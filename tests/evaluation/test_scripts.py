@@ -24,6 +24,8 @@ from neuraldiffuser.config.models import NetworkSettings
 from neuraldiffuser.diffusion.store import write_reconstructions
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.nsd import voxels
+from neuraldiffuser.nsd.normalisation import measure
+from neuraldiffuser.nsd.recordings import Recordings
 
 IDS = np.array([2, 3, 5, 7, 8, 9, 11, 12])
 BOOTSTRAP = BootstrapSettings(draws=200)
@@ -181,33 +183,23 @@ def embeddings(folder):
 
 @pytest.fixture(scope="module")
 def path_to_voxels(folder):
-    """A subject with five training and all test images, noise ceilings of 25 and 35 percent."""
-    generator = np.random.default_rng(2)
-
-    def trials(ids):
-        betas = generator.normal(size=(len(ids), 6)).astype(np.float32)
-        return voxels.Trials(betas=betas, id=ids, repeat=np.zeros_like(ids), session=ids * 0 + 1)
-
+    """A subject with six training and all test images, noise ceilings of 25 and 35 percent."""
+    betas = np.random.default_rng(2).normal(size=(14, 6)).astype(np.float32)
+    trials = pd.DataFrame({"session": 1, "id": np.arange(14), "repeat": 0})
+    recordings = Recordings([betas], trials.assign(shared=trials["id"].isin(IDS)))
     path = folder / "voxels" / "subj01.h5"
     voxels.write_voxels(
         path,
-        voxels.Voxels(
-            subject="subj01",
-            selection=voxels.Selection(
-                volume_shape=(6, 1, 1),
-                index=np.arange(6),
-                roi=np.array([1, 1, 2, 0, 0, 7], np.uint8),
-                noise_ceiling=np.array([25, 35] * 3, np.float32),
-            ),
-            training=trials(np.setdiff1d(np.arange(14), IDS)),
-            test=trials(IDS),
-            statistics=voxels.Statistics(
-                session=np.array([1]),
-                mean=np.zeros((1, 6)),
-                std=np.ones((1, 6)),
-                valid=np.ones((1, 6), bool),
-            ),
+        subject="subj01",
+        recordings=recordings,
+        selection=voxels.Selection(
+            volume_shape=(6, 1, 1),
+            index=np.arange(6),
+            roi=np.array([1, 1, 2, 0, 0, 7], np.uint8),
+            noise_ceiling=np.array([25, 35] * 3, np.float32),
         ),
+        statistics=measure(recordings, normalisation="none"),
+        keep=np.ones(6, bool),
     )
     return path
 

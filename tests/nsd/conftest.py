@@ -2,39 +2,40 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neuraldiffuser.nsd import voxels
+from neuraldiffuser.nsd.recordings import Recordings
+from neuraldiffuser.nsd.selection import Selection
 
-SESSIONS, PER_SESSION, VOXELS = 3, 24, 5
-
-
-@pytest.fixture
-def rows():
-    """Trials in no order; a third of the images is shared."""
-    rng = np.random.default_rng(1)
-    table = pd.DataFrame(
-        {
-            "session": np.repeat(np.arange(1, SESSIONS + 1), PER_SESSION),
-            "id": rng.permutation(np.tile(np.arange(24), 3)),
-            "repeat": 0,
-        }
-    )
-    return table.assign(shared=table["id"] % 3 == 0).sample(frac=1, random_state=2)
+SESSIONS = (1, 2, 4)
+PER_SESSION, VOXELS = 24, 5
 
 
 @pytest.fixture
-def betas(rows):
-    """Drifting means and scales; voxel 2 is zero in session 2, voxel 4 in all sessions."""
+def trials():
+    """Three trials of each of 24 images, a third of them shared; session 3 does not exist."""
+    ids = np.random.default_rng(1).permutation(np.tile(np.arange(24), 3))
+    table = pd.DataFrame({"session": np.repeat(SESSIONS, PER_SESSION), "id": ids})
+    return table.assign(repeat=table.groupby("id").cumcount(), shared=table["id"] % 3 == 0)
+
+
+@pytest.fixture
+def recordings(trials):
+    """Drifting means and scales; voxel 2 is zero in session 2, voxel 4 in all, 3 constant in 4."""
     rng = np.random.default_rng(3)
-    values = rng.normal(size=(len(rows), VOXELS)) * rows[["session"]].to_numpy()
-    values = (values + 10 * rows[["session"]].to_numpy()).astype(np.float32)
-    values[(rows["session"] == 2).to_numpy(), 2] = 0
-    values[:, 4] = 0
-    return values
+    sessions = [
+        np.rint(300 * (rng.normal(size=(PER_SESSION, VOXELS)) * number + 10 * number))
+        for number in SESSIONS
+    ]
+    sessions[1][:, 2] = 0
+    sessions[2][:, 3] = 1234
+    for session in sessions:
+        session[:, 4] = 0
+    stored = [session.astype(np.int16) for session in sessions]
+    return Recordings(stored, trials, units=300, missing=(3,))
 
 
 @pytest.fixture
 def selection():
-    return voxels.Selection(
+    return Selection(
         volume_shape=(2, 3, 4),
         index=np.array([1, 4, 9, 12, 20]),
         roi=np.array([0, 1, 3, 7, 7], np.uint8),

@@ -18,9 +18,14 @@ from neuraldiffuser.nsd import captions, files, stimuli, voxels
 
 def prepare(bucket, folder, subject, **changes):
     path = folder / f"{subject}.h5"
-    settings = {"normalisation": "session_training", "invalid_voxels": "zero"} | changes
+    settings = {
+        "sessions": 3,
+        "missing_sessions": "skip",
+        "normalisation": "session_training",
+        "invalid_voxels": "missing",
+    } | changes
     prepare_voxels(
-        paths_to_betas=betas_paths(bucket, subject),
+        paths_to_betas=betas_paths(bucket, subject)[: settings["sessions"]],
         paths_to_regions=region_paths(bucket, subject),
         path_to_design=bucket / files.DESIGN,
         path_to_responses=bucket / files.responses(subject),
@@ -38,15 +43,19 @@ def test_voxels_and_data_card_of_two_subjects(tiny_bucket, tmp_path):
     assert [one.test.betas.shape for one in read] == [(36, 150), (36, 190)]
     np.testing.assert_array_equal(*[one.averaged("test")[0] for one in read])
     assert not set(read[0].training.id) & set(read[1].training.id)
-    describe_voxels(paths_to_voxels=paths, path_to_card=tmp_path / "card.csv")
-    card = pd.read_csv(tmp_path / "card.csv")
-    assert card.groupby("subject")["voxels"].max().tolist() == [150, 190]
-    whole = card[card["region"] == "nsdgeneral"]
+    tables = {name: tmp_path / f"{name}.csv" for name in ("subjects", "regions", "trials")}
+    describe_voxels(paths_to_voxels=paths, paths_to_tables=tables)
+    card = {name: pd.read_csv(path) for name, path in tables.items()}
+    assert card["subjects"]["voxels"].tolist() == [150, 190]
+    whole = card["regions"][card["regions"]["region"] == "nsdgeneral"]
     assert whole["noise_ceiling"].between(20, 45).all()
+    assert card["trials"]["trials"].tolist() == [84, 36, 84, 36]
+    assert (card["trials"]["shown_three_times"] == card["trials"]["images"]).all()
 
 
 @pytest.mark.parametrize(
-    "change", [{"normalisation": "global_training"}, {"invalid_voxels": "drop"}]
+    "change",
+    [{"normalisation": "global_training"}, {"invalid_voxels": "dropped"}, {"sessions": 2}],
 )
 def test_every_setting_changes_the_voxels(tiny_bucket, tmp_path, change):
     before = voxels.read_voxels(prepare(tiny_bucket, tmp_path, "subj01"))
@@ -59,8 +68,12 @@ def test_fetched_captions_describe_the_stimuli(tiny_bucket, tmp_path):
     fetch_captions(path_to_archive=archive, url=str(tiny_bucket / files.CAPTIONS_ARCHIVE))
     annotations = [tmp_path / name.rsplit("/", 1)[1] for name in files.CAPTIONS]
     unpack_captions(path_to_archive=archive, paths_to_annotations=annotations)
-    name = files.STIMULUS_INFORMATION
-    fetch_file(path_to_copy=tmp_path / "information.csv", name=name, bucket=f"{tiny_bucket}/")
+    fetch_file(
+        path_to_copy=tmp_path / "information.csv",
+        name=files.STIMULUS_INFORMATION,
+        bucket=f"{tiny_bucket}/",
+        region="us-east-2",
+    )
     texts = captions.read_captions(
         path_to_information=tmp_path / "information.csv",
         paths_to_annotations=annotations,

@@ -14,6 +14,7 @@ WORDS = [
     (Voxels, "normalisation", methods.NORMALISATIONS),
     (Voxels, "invalid_voxels", methods.INVALID_VOXELS),
     (Voxels, "test_average", methods.TEST_AVERAGES),
+    (Voxels, "missing_repeats", methods.MISSING_REPEATS),
     (VaeLatentSettings, "autoencoder", methods.AUTOENCODERS),
     (VaeLatentSettings, "posterior", methods.POSTERIORS),
     (ClipTextSettings, "captions", methods.CAPTIONS),

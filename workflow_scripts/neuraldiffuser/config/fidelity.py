@@ -53,12 +53,13 @@ SWITCHES: tuple[Switch, ...] = (
     ),
     Switch(
         key="voxels.invalid_voxels",
-        place="Voxels that are constant over a session",
+        place="Voxels that are zero through a session, NSD's mark for no data",
         paper="silent",
-        released="zero",
-        corrected="zero",
+        released="missing",
+        corrected="missing",
         why="The paper's parameter counts are reproduced only with every nsdgeneral voxel, so none "
-        "is dropped; zero is the mean after normalisation and says nothing.",
+        "is dropped. Where a voxel has no data its value is 0, the mean after normalisation, and "
+        "no mean over repeats or trials counts it.",
     ),
     Switch(
         key="voxels.test_average",
@@ -68,6 +69,15 @@ SWITCHES: tuple[Switch, ...] = (
         corrected="voxels",
         why="The released scoring code averages voxels before the decoder; MindEye2 averages the "
         "decoder's outputs.",
+    ),
+    Switch(
+        key="voxels.missing_repeats",
+        place="Test images with fewer than three trials in the sessions used",
+        paper="silent",
+        released="padded",
+        corrected="skipped",
+        why="The released code repeats trials until there are three, so the first of two counts "
+        "twice and its noise with it. With 40 sessions every test image has three.",
     ),
     Switch(
         key="targets.vae_latent.autoencoder",

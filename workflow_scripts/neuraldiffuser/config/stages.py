@@ -47,6 +47,8 @@ STAGES: dict[str, dict[str, str]] = {
     "prepare_voxels": {
         "normalisation": "voxels.normalisation",
         "invalid_voxels": "voxels.invalid_voxels",
+        "sessions": "nsd.sessions.{subject}",
+        "missing_sessions": "nsd.missing_sessions",
     },
     "draw_regions": {},
     "describe_voxels": {},
@@ -112,6 +114,7 @@ STAGES: dict[str, dict[str, str]] = {
     "predict_embeddings": {
         "prediction": "decoder.prediction",
         "test_average": "voxels.test_average",
+        "missing_repeats": "voxels.missing_repeats",
         "seed": "seed",
     },
     "collect_ground_truth": {

@@ -4,7 +4,7 @@ Registry ``TEST_AVERAGES``: where the repeats of an image are averaged.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from neuraldiffuser.config.decoder import Prediction
 from neuraldiffuser.decoders.architectures import HighLevelDecoder
 from neuraldiffuser.decoders.prior import SAMPLING_STEPS, cosine_schedule, draw_noise, sample
 from neuraldiffuser.decoders.store import Decoder
-from neuraldiffuser.nsd.voxels import Trials, average_repeats
+from neuraldiffuser.nsd.repeats import average_repeats, count_trials
+from neuraldiffuser.nsd.voxels import Trials
 
 BATCH_SIZE = 64
 
@@ -82,24 +83,26 @@ def sample_mean(decoding: Decoding, brain: torch.Tensor, ids: np.ndarray) -> tor
     return total / settings.prior_samples
 
 
-def average_voxels(decoding: Decoding, trials: Trials) -> Decoded:
+def average_voxels(decoding: Decoding, trials: Trials, missing_repeats: str) -> Decoded:
     """Decodes the mean of each image's trials."""
-    ids, betas = average_repeats(trials.betas, trials.id)
+    ids, betas = trials.averaged(missing_repeats)
     return decode_rows(decoding, betas, ids)
 
 
-def average_outputs(decoding: Decoding, trials: Trials) -> Decoded:
+def average_outputs(decoding: Decoding, trials: Trials, missing_repeats: str) -> Decoded:
     """Decodes every trial, then averages what comes out for each image."""
     decoded = decode_rows(decoding, trials.betas, trials.id)
-    ids, embedding = average_repeats(decoded.embedding.reshape(len(trials.id), -1), trials.id)
+    times = count_trials(trials.id, trials.repeat, missing_repeats=missing_repeats)
+    rows = decoded.embedding.reshape(len(trials.id), -1)
+    ids, embedding = average_repeats(rows, trials.id, times=times)
     return Decoded(
         id=ids,
         embedding=embedding.reshape(len(ids), *decoded.embedding.shape[1:]),
-        projection=average_repeats(decoded.projection, trials.id)[1],
+        projection=average_repeats(decoded.projection, trials.id, times=times)[1],
     )
 
 
-TEST_AVERAGES: dict[str, Callable[[Decoding, Trials], Decoded]] = {
+TEST_AVERAGES: dict[str, Callable[[Decoding, Trials, str], Decoded]] = {
     "voxels": average_voxels,
     "outputs": average_outputs,
 }
@@ -108,9 +111,5 @@ TEST_AVERAGES: dict[str, Callable[[Decoding, Trials], Decoded]] = {
 def select_trials(trials: Trials, ids: np.ndarray) -> Trials:
     """The trials whose image is among ``ids``."""
     chosen = np.isin(trials.id, ids)
-    return Trials(
-        betas=trials.betas[chosen],
-        id=trials.id[chosen],
-        repeat=trials.repeat[chosen],
-        session=trials.session[chosen],
-    )
+    rows = {name: getattr(trials, name)[chosen] for name in ("betas", "id", "repeat", "session")}
+    return replace(trials, **rows)

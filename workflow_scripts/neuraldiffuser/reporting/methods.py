@@ -8,20 +8,30 @@ from neuraldiffuser.config.targets import TargetSettings
 from neuraldiffuser.reporting import labels, words
 
 NORMALISATIONS = {
-    "global_training": "with the mean and deviation of all its training trials",
-    "session_training": "session by session, with the mean and deviation of the session's training "
-    "trials",
-    "session_all": "session by session, with the mean and deviation of all the session's trials, "
-    "test images included",
-    "averaged_training": "with the mean and deviation of training images averaged over repeats",
+    "global_training": "normalised with the mean and deviation of all its training trials",
+    "session_training": "normalised session by session, with the mean and deviation of the "
+    "session's training trials",
+    "session_all": "normalised session by session, with the mean and deviation of all the "
+    "session's trials, test images included",
+    "session_all_then_split": "normalised session by session over all trials, then again over its "
+    "training trials, and for test trials over the averaged test images",
+    "averaged_training": "normalised with the mean and deviation of training images averaged over "
+    "repeats",
+    "none": "left as its source gives it",
 }
 INVALID_VOXELS = {
-    "zero": "Voxels that are constant over a session count as 0 there.",
-    "drop": "Voxels that are constant over any session are left out.",
+    "missing": "A voxel that is constant over a session has no value there: the session counts in "
+    "none of its means, and decoders meet 0.",
+    "dropped": "Voxels that are constant over any session are left out.",
+    "refused": "No voxel is constant over any session.",
 }
 TEST_AVERAGES = {
     "voxels": "the voxels of a test image's repeats are averaged before decoding",
     "outputs": "each repeat of a test image is decoded and the outputs are averaged",
+}
+MISSING_REPEATS = {
+    "skipped": "as many as there are",
+    "padded": "the first counted again where there are fewer than three",
 }
 AUTOENCODERS = {
     "stable_diffusion": "the autoencoder of Stable Diffusion",
@@ -92,10 +102,10 @@ def _tell_brains(description: Description) -> str:
         f"Responses ({description.betas}, voxels of nsdgeneral) of "
         f"{words.join_words(list(description.subjects))} are decoded; the decoders are pretrained "
         f"on the others among {words.join_words(list(description.pretraining_subjects))}. Each "
-        f"voxel is normalised {NORMALISATIONS[voxels.normalisation]}. "
+        f"voxel is {NORMALISATIONS[voxels.normalisation]}. "
         f"{INVALID_VOXELS[voxels.invalid_voxels]} Single trials train the decoders; "
-        f"{TEST_AVERAGES[voxels.test_average]}. All random numbers derive from seed "
-        f"{description.seed}."
+        f"{TEST_AVERAGES[voxels.test_average]}, {MISSING_REPEATS[voxels.missing_repeats]}. All "
+        f"random numbers derive from seed {description.seed}."
     )
 
 
