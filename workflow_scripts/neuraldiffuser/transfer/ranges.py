@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from neuraldiffuser import runtime
-from neuraldiffuser.errors import DataError, FetchError
+from neuraldiffuser.errors import DataError
 from neuraldiffuser.transfer import stores
 from neuraldiffuser.transfer.stores import RemoteObject
 
@@ -124,12 +124,7 @@ class RemoteRanges:
 
     def read_into(self, start: int, view: memoryview) -> None:
         """Fills a buffer from byte ``start`` on."""
-        content = b"".join(stores.read(self._remote, start, start + len(view)))
-        if len(content) != len(view):
-            raise FetchError(
-                f"{self.name} answered {len(content)} of {len(view)} bytes; run again."
-            )
-        view[:] = content
+        view[:] = b"".join(stores.read(self._remote, start, start + len(view)))
 
 
 def _allocate(lengths: np.ndarray) -> tuple[np.ndarray, list[memoryview]]:
