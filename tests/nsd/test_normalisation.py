@@ -125,6 +125,16 @@ def test_extreme_values_do_not_pass_for_constant_ones(recordings):
     assert statistics.valid[:, 4].tolist() == [True, False, False]
 
 
+@pytest.mark.parametrize("name", ["session_training", "session_all_then_split"])
+def test_a_voxel_that_only_test_trials_move_is_not_valid(recordings, name):
+    trials, rows = recordings.trials_of(1), recordings.sessions[0].copy()
+    rows[:, 0] = np.where(trials["shared"], rows[:, 0], 600)
+    changed = replace(recordings, sessions=[rows], trials=trials)
+    valid = measure(changed, normalisation=name).valid
+    np.testing.assert_array_equal(valid, [[False, True, True, True, False]])
+    assert not normalise_all(changed, name)[:, 0].any()
+
+
 def test_a_session_without_training_trials_is_refused(recordings):
     trials = recordings.trials
     shared = trials.assign(shared=trials["shared"] | (trials["session"] == 4))

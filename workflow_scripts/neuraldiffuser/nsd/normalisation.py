@@ -18,6 +18,7 @@ from neuraldiffuser.nsd.recordings import Recordings
 from neuraldiffuser.nsd.repeats import sum_repeats
 
 VOXELS_AT_ONCE = 128  # 31 MB in 40 sessions of 750 trials
+ROUNDING = 1e-9  # a deviation smaller than this share of the mean is that of equal values
 TABLES = {"training": ("mean", "std"), "test": ("test_mean", "test_std")}
 
 
@@ -97,8 +98,10 @@ def session_all(block: Block) -> Table:
 
 
 def session_all_then_split(block: Block) -> Table:
-    """First release of the authors' code: each session over all its trials; then training trials
-    over themselves, and test trials by mean and deviation of the averaged test images.
+    """Twice: all trials of each session, then each split by itself (the authors' first release).
+
+    Training trials by their own mean and deviation, test trials by those of the averaged test
+    images, which the first release standardised over the test set.
     """
     first, training, test = session_all(block), ~block.shared, block.shared
     rows = (block.betas - first.mean[block.place]) * invert(first.std)[block.place]
@@ -142,7 +145,8 @@ def _spread(
     count = present.sum(axis=0)
     mean = np.where(present, rows, 0).sum(axis=0) / np.maximum(count, 1)
     squares = np.where(present, rows - mean, 0) ** 2
-    return mean, np.sqrt(squares.sum(axis=0) / np.maximum(count - freedom, 1))
+    std = np.sqrt(squares.sum(axis=0) / np.maximum(count - freedom, 1))
+    return mean, np.where(std > ROUNDING * np.abs(mean), std, 0)
 
 
 def _average(
