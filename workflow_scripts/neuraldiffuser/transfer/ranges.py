@@ -20,7 +20,7 @@ from neuraldiffuser.errors import DataError
 from neuraldiffuser.transfer import stores
 from neuraldiffuser.transfer.stores import RemoteObject
 
-LOCAL_READERS = 8  # threads; file systems without read-ahead on request need several
+LOCAL_READERS = 4  # threads; for file systems that do not read ahead when asked to
 REMOTE_READERS = 64  # requests in flight: at 50 ms each, 1,300 ranges a second
 BYTES_PER_BLOCK = 1 << 16  # of RangeFile: HDF5's first small reads lie within one
 
