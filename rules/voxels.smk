@@ -19,9 +19,9 @@ rule prepare_voxels:
         "<results>/benchmarks/prepare_voxels/{subject}.jsonl"
     conda:
         "../envs/neuraldiffuser.yaml"
-    threads: 1
+    threads: THREADS
     resources:
-        mem_mb=9000,
+        mem_mb=3000,
         runtime=60,
     params:
         settings=settings("prepare_voxels"),
@@ -47,7 +47,7 @@ rule describe_voxels:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=5000,
+        mem_mb=1500,
         runtime=30,
     params:
         settings=settings("describe_voxels"),

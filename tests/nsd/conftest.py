@@ -30,7 +30,7 @@ def recordings(trials):
     for session in sessions:
         session[:, 4] = 0
     stored = [session.astype(np.int16) for session in sessions]
-    return Recordings(stored, trials, units=300, missing=(3,))
+    return Recordings(stored, trials, missing=(3,))
 
 
 @pytest.fixture

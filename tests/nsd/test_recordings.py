@@ -1,5 +1,7 @@
 """Which sessions are read, in which order, and what is refused."""
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ from tiny_bucket import betas_paths, region_paths
 
 from neuraldiffuser import runtime
 from neuraldiffuser.errors import DataError
-from neuraldiffuser.nsd import betas, design, files
+from neuraldiffuser.nsd import betas, design, files, normalisation
 from neuraldiffuser.nsd.recordings import read_recordings
 from neuraldiffuser.nsd.selection import read_selection
 
@@ -144,6 +146,21 @@ def test_rows_of_mindeye2_are_trials_in_the_order_of_scanning(read, renormalised
     np.testing.assert_array_equal(found, expected.astype(np.float32))
     assert recordings.trials["session"].tolist() == [1] * 40 + [2] * 40 + [3] * 40
     assert recordings.missing == ()
+
+
+def test_a_constant_of_mindeye2_is_a_value_and_in_nsds_files_a_mark(read, renormalised):
+    path = renormalised()
+    with h5py.File(path, "r+") as file:
+        file["betas"][:40, 7] = 0.25
+    recordings = read([path])
+    assert recordings.valid().all()
+    statistics = normalisation.measure(recordings, normalisation="none")
+    rows = normalisation.normalise(
+        recordings.block(slice(None))[:40], statistics, session=1, split="training"
+    )
+    assert (rows[:, 7] == np.float32(0.25)).all()
+    same = dataclasses.replace(recordings, renormalised=False)
+    assert np.argwhere(~same.valid()).tolist() == [[0, 7]]
 
 
 def test_fewer_sessions_are_the_first_rows_of_mindeye2(read, renormalised):

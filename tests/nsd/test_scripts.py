@@ -92,17 +92,10 @@ def share_of_blue(bucket, ids):
 
 
 def test_terms_are_recorded_or_refused(tmp_path):
-    nsd = Nsd()
-    settings = {
-        "bucket": nsd.bucket,
-        "data": "data",
-        "sessions": nsd.sessions,
-        "subjects": ["subj01"],
-        "pretraining_subjects": ["subj01", "subj02"],
-        "file_format": nsd.format,
-    }
+    path = tmp_path / "terms.json"
+    who = {"data": "data", "subjects": ["subj01"], "pretraining_subjects": ["subj01", "subj02"]}
     with pytest.raises(TermsError, match="about 84 GB"):
-        accept_terms(path_to_record=tmp_path / "terms.json", terms_accepted=False, **settings)
+        accept_terms(path_to_record=path, nsd=Nsd(fetch="whole"), **who)
     assert not list(tmp_path.iterdir())
-    accept_terms(path_to_record=tmp_path / "terms.json", terms_accepted=True, **settings)
-    assert (tmp_path / "terms.json").is_file()
+    accept_terms(path_to_record=path, nsd=Nsd(terms_accepted=True), **who)
+    assert path.is_file()

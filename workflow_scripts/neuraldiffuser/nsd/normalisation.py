@@ -189,7 +189,7 @@ def measure(recordings: Recordings, *, normalisation: str) -> Statistics:
     Raises:
         DataError: a session has no training trial, and its statistics are to come from those.
     """
-    valid = np.stack([rows.max(axis=0) != rows.min(axis=0) for rows in recordings.sessions])
+    valid = recordings.valid()
     blocks = runtime.progress(
         _blocks(recordings, valid),
         total=-(-valid.shape[1] // VOXELS_AT_ONCE),

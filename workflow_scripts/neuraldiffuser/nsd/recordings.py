@@ -27,8 +27,13 @@ class Recordings:
 
     sessions: list[np.ndarray]  # stored values (trials, voxels), a session each, ascending
     trials: pd.DataFrame  # session, id, repeat, shared of every trial of these sessions
-    units: int = 1  # stored units per percent signal change; 1 where values are kept as they are
     missing: tuple[int, ...] = ()  # sessions asked for that do not exist
+    renormalised: bool = False  # whether their source normalised the values, which then stay
+
+    @property
+    def units(self) -> int:
+        """Stored units per unit of what ``betas`` returns: percent signal change, if not kept."""
+        return 1 if self.renormalised else betas.UNITS_PER_PERCENT
 
     @property
     def numbers(self) -> np.ndarray:
@@ -38,6 +43,15 @@ class Recordings:
     def trials_of(self, session: int) -> pd.DataFrame:
         """Those of one session (1-based)."""
         return self.trials[self.trials["session"] == session]
+
+    def valid(self) -> np.ndarray:
+        """(sessions, voxels) bool: where a voxel has data; a constant, NSD's zero, is none.
+
+        Renormalised values bear no such mark, so all of them count as data.
+        """
+        if self.renormalised:
+            return np.ones((len(self.sessions), self.sessions[0].shape[1]), bool)
+        return np.stack([rows.max(axis=0) != rows.min(axis=0) for rows in self.sessions])
 
     def betas(self, place: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Chosen trials and voxels of the session at a place in the list, float32."""
@@ -124,7 +138,7 @@ def read_sessions(
         )
         rows = list(bar)
     together = pd.concat(chosen, ignore_index=True)
-    return Recordings(rows, together, units=betas.UNITS_PER_PERCENT, missing=missing)
+    return Recordings(rows, together, missing=missing)
 
 
 def _read(path: str, planned: int, selection: Selection) -> np.ndarray:
@@ -156,7 +170,7 @@ def read_renormalised(
     parts = [rows[part.index[0] : part.index[-1] + 1] for part in chosen]
     for part in parts:
         storage.require_finite(part, path)
-    return Recordings(parts, pd.concat(chosen, ignore_index=True))
+    return Recordings(parts, pd.concat(chosen, ignore_index=True), renormalised=True)
 
 
 def _trials_of(trials: pd.DataFrame, session: int, path: str) -> pd.DataFrame:
