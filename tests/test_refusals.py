@@ -20,7 +20,7 @@ def test_without_accepted_terms_nothing_is_fetched(nsd):
     answer = nsd.snakemake()
     assert not answer.succeeded
     assert "The NSD data access agreement has not been accepted" in answer.text
-    assert "GB of hdf5 betas" in answer.text
+    assert "GB of betas (the nsdgeneral voxels alone)" in answer.text
     assert "make demo" in answer.text
     assert not list((nsd.folder / "data").rglob("*.hdf5"))
 
