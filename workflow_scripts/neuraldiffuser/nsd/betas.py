@@ -117,7 +117,7 @@ def read_nifti(path: Path, index: np.ndarray, volume_shape: tuple[int, int, int]
     return rows
 
 
-READERS: dict[str, Reader] = {
+READERS: dict[str, Reader] = {  # the longer of two suffixes first
     ".nsdgeneral.hdf5": read_region,
     ".hdf5": read_hdf5,
     ".nii.gz": read_nifti,
