@@ -2,14 +2,23 @@
 # Their outputs are verified on arrival, so no change of code fetches them again: a constant stands
 # in place of their code_id(...).
 
+from neuraldiffuser.errors import TermsError
 from neuraldiffuser.nsd import files as nsd_files
+from neuraldiffuser.nsd.terms import require_terms
 
 SESSION = f"{nsd_files.betas_folder('{subject}', version='{version}')}/betas_session{{session}}"
 MODELS_TO_FETCH = "|".join(f"{path}(/.+)?" for path in sorted(CONFIG.models.sources))
 
 
+# No file stands for the acceptance: accepting, or withdrawing it, must not fetch anything anew.
+onstart:
+    try:
+        require_terms(CONFIG.nsd, subjects=get_everybody(), data=CONFIG.paths.data)
+    except TermsError as error:
+        raise WorkflowError(str(error)) from None
+
+
 localrules:
-    accept_terms,
     fetch_file,
     fetch_session,
     fetch_region_betas,
@@ -17,28 +26,6 @@ localrules:
     fetch_captions,
     fetch_model,
     unpack_captions,
-
-
-rule accept_terms:
-    output:
-        record="<data>/terms_accepted.json",
-    log:
-        "<results>/logs/accept_terms/all.log",
-    benchmark:
-        "<results>/benchmarks/accept_terms/all.jsonl"
-    conda:
-        "../envs/neuraldiffuser.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=5,
-    params:
-        settings=settings("accept_terms"),
-        code=code_id("accept_terms"),
-    message:
-        "checks that the terms of the data are accepted"
-    script:
-        "../workflow_scripts/accept_terms.py"
 
 
 rule fetch_file:
@@ -52,7 +39,6 @@ rule fetch_file:
         "<results>/benchmarks/fetch_file/{object}.jsonl"
     wildcard_constraints:
         object=r"nsddata(_betas|_stimuli)?/(?!.*/betas_session).+",
-    retries: 2
     conda:
         "../envs/neuraldiffuser.yaml"
     threads: 1
@@ -79,7 +65,6 @@ rule fetch_session:
         "<results>/benchmarks/fetch_session/{subject}/{version}/{session}.{format}.jsonl"
     wildcard_constraints:
         format=r"hdf5|nii\.gz",
-    retries: 2
     conda:
         "../envs/neuraldiffuser.yaml"
     threads: 1
@@ -106,7 +91,6 @@ rule fetch_region_betas:
         "<results>/logs/fetch_region_betas/{subject}/{version}/{session}.log",
     benchmark:
         "<results>/benchmarks/fetch_region_betas/{subject}/{version}/{session}.jsonl"
-    retries: 2
     conda:
         "../envs/neuraldiffuser.yaml"
     threads: 1
@@ -124,15 +108,12 @@ rule fetch_region_betas:
 
 
 rule fetch_renormalised_betas:
-    input:
-        get_terms(),
     output:
         betas=f"<data>/{nsd_files.renormalised_betas('{subject}')}",
     log:
         "<results>/logs/fetch_renormalised_betas/{subject}.log",
     benchmark:
         "<results>/benchmarks/fetch_renormalised_betas/{subject}.jsonl"
-    retries: 2
     conda:
         "../envs/neuraldiffuser.yaml"
     threads: 1
@@ -157,7 +138,6 @@ rule fetch_captions:
         "<results>/logs/fetch_captions/all.log",
     benchmark:
         "<results>/benchmarks/fetch_captions/all.jsonl"
-    retries: 2
     conda:
         "../envs/neuraldiffuser.yaml"
     threads: 1
@@ -198,8 +178,6 @@ rule unpack_captions:
 
 
 rule fetch_model:
-    input:
-        get_terms(),
     output:
         file="<models>/{file}",
     log:
@@ -208,7 +186,6 @@ rule fetch_model:
         "<results>/benchmarks/fetch_model/{file}.jsonl"
     wildcard_constraints:
         file=MODELS_TO_FETCH,
-    retries: 2
     conda:
         "../envs/neuraldiffuser.yaml"
     threads: 1

@@ -33,15 +33,9 @@ def get_generated_files():
 # --- data ---
 
 
-def get_terms():
-    """The accepted terms, where data come over a network; nothing is fetched before."""
-    remote = CONFIG.nsd.is_fetched_from_a_network
-    return ancient("<data>/terms_accepted.json") if remote else []
-
-
 def get_object(name):
-    """What an object must wait for: the generated bucket, the accepted terms, or nothing."""
-    return f"{CONFIG.mini.bucket}/{name}" if is_generated() else get_terms()
+    """What the fetching of an object waits for: the generated bucket, or nothing."""
+    return f"{CONFIG.mini.bucket}/{name}" if is_generated() else []
 
 
 def get_source(wildcards):
@@ -65,9 +59,9 @@ def get_session_source(wildcards):
 
 
 def get_captions_source():
-    """The archive where the workflow generates it; otherwise what all fetching waits for."""
+    """The archive where the workflow generates it, or nothing."""
     generated = f"{CONFIG.mini.bucket}/{nsd_files.CAPTIONS_ARCHIVE}"
-    return generated if CONFIG.nsd.captions_url == generated else get_terms()
+    return generated if CONFIG.nsd.captions_url == generated else []
 
 
 # --- voxels ---
@@ -75,22 +69,29 @@ def get_captions_source():
 
 def get_betas(wildcards):
     """The betas of every session of a subject that is used."""
+    subject = wildcards.subject
     if CONFIG.nsd.source == "mindeye2":
-        return [f"<data>/{nsd_files.renormalised_betas(wildcards.subject)}"]
+        return [f"<data>/{nsd_files.renormalised_betas(subject)}"]
     names = nsd_files.all_session_betas(
-        wildcards.subject,
-        sessions=CONFIG.nsd.sessions[wildcards.subject],
+        subject,
+        sessions=CONFIG.nsd.sessions_used[subject],
         version=CONFIG.nsd.betas,
         file_format=CONFIG.nsd.fetched_format,
     )
-    return [f"<nsd>/{name}" for name in names if not is_missing_locally(name)]
+    if CONFIG.nsd.source == "local" and not is_generated():
+        require_local_files(names)
+    return [f"<nsd>/{name}" for name in names]
 
 
-def is_missing_locally(name):
-    """Whether an existing copy of NSD lacks a session that may be skipped."""
-    may_skip = CONFIG.nsd.source == "local" and CONFIG.nsd.missing_sessions == "skip"
-    exists = Path(CONFIG.nsd.bucket, name).exists() or is_generated()
-    return may_skip and not exists
+def require_local_files(names):
+    """Names what an existing copy of NSD lacks, before anything starts."""
+    absent = [name for name in names if not Path(CONFIG.nsd.bucket, name).exists()]
+    if absent:
+        raise WorkflowError(
+            f"nsd.bucket lacks {len(absent)} of {len(names)} sessions, the first is "
+            f"{Path(CONFIG.nsd.bucket, absent[0])}; choose the nsd.format of your copy, "
+            "or list them in nsd.missing_sessions."
+        )
 
 
 def get_mean_volume(wildcards):

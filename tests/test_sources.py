@@ -85,10 +85,19 @@ def test_whole_sessions_of_a_bucket_equal_a_local_copy(make_voxels, local, bucke
     assert fetched.read_bytes() == (bucket / session(1)).read_bytes()
 
 
-def test_a_local_copy_is_never_written_to(local, bucket):
-    written = [path for path in bucket.rglob("*") if path.name.endswith(".json")]
-    assert not [path for path in written if "provenance" in path.name]
-    assert not list(local.rglob("betas_session*"))
+def test_a_local_copy_is_read_in_place_and_never_written_to(make_voxels, bucket):
+    before = {path: path.stat().st_mtime_ns for path in bucket.rglob("*")}
+    folder = make_voxels(source="local", bucket=str(bucket), sessions={"subj01": 2, "subj02": 3})
+    assert {path: path.stat().st_mtime_ns for path in bucket.rglob("*")} == before
+    assert not list(folder.rglob("betas_session*"))
+
+
+def test_a_local_copy_that_lacks_a_session_is_refused_before_anything_starts(tmp_path, bucket):
+    nsd = {"source": "local", "bucket": str(bucket), "sessions": {"subj01": 4, "subj02": 3}}
+    answer = World(tmp_path).snakemake(MADE, changes=changes(**nsd))
+    assert not answer.succeeded
+    assert f"nsd.bucket lacks 1 of 4 sessions, the first is {bucket / session(4)}" in answer.text
+    assert not (tmp_path / "results").exists()
 
 
 def test_renormalised_betas_are_used_exactly_as_they_are(make_voxels, local, bucket, tmp_path):
@@ -114,8 +123,9 @@ def in_experiment_order(voxels, bucket):
     return np.stack([betas[trial] for trial in zip(shown["id"], shown["repeat"], strict=True)])
 
 
-def test_a_missing_session_is_skipped_and_told(make_voxels, local):
-    folder = make_voxels(bucket="s3://natural-scenes-dataset/gap")
+def test_a_missing_session_is_left_out_and_told(make_voxels, local):
+    missing = {"subj01": [GAP]}
+    folder = make_voxels(bucket="s3://natural-scenes-dataset/gap", missing_sessions=missing)
     made, whole = read_voxels(folder / MADE), read_voxels(local / MADE)
     assert set(made.training.session) == {1, 3}
     assert len(made.training.id) < len(whole.training.id)
@@ -123,9 +133,31 @@ def test_a_missing_session_is_skipped_and_told(make_voxels, local):
 
 
 @pytest.mark.usefixtures("make_voxels")
-def test_a_session_that_must_not_be_missing_is_named(tmp_path):
-    world = World(tmp_path)
-    nsd = {"bucket": "s3://natural-scenes-dataset/gap", "missing_sessions": "refuse"}
-    answer = world.snakemake(MADE, changes=changes(**nsd))
+def test_changed_sessions_and_ways_of_fetching_are_followed_and_fetch_nothing_twice(
+    tmp_path, server
+):
+    world, bucket = World(tmp_path), "s3://natural-scenes-dataset"
+
+    def run(**nsd):
+        asked = len(server.requests(session(1)))
+        answer = world.snakemake(MADE, changes=changes(bucket=bucket, **nsd))
+        assert answer.succeeded, answer.text[-4000:]
+        used = set(read_voxels(tmp_path / MADE).training.session)
+        return used, len(server.requests(session(1))) - asked
+
+    assert run() == ({1, 2, 3}, pytest.approx(5, abs=4))
+    fewer = {"subj01": 2, "subj02": 3}
+    assert run(sessions=fewer) == ({1, 2}, 0)
+    assert run(sessions=fewer, fetch="whole")[0] == {1, 2}
+    assert run(missing_sessions={"subj01": [2]}) == ({1, 3}, 0)
+    assert run() == ({1, 2, 3}, 0)
+
+
+@pytest.mark.usefixtures("make_voxels")
+def test_an_absent_session_that_is_not_listed_is_named(tmp_path):
+    answer = World(tmp_path).snakemake(
+        MADE, changes=changes(bucket="s3://natural-scenes-dataset/gap")
+    )
     assert not answer.succeeded
-    assert f"{session(GAP)} does not exist; lower the subject's number" in answer.text
+    assert f"{session(GAP)} does not exist; check nsd.bucket, or list the session" in answer.text
+    assert "Traceback" not in answer.text

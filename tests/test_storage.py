@@ -1,5 +1,7 @@
 """Artefacts are written whole or not at all, and read by id or refused."""
 
+import os
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -18,6 +20,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         raise RuntimeError("killed")
     assert storage.read_json(path) == {"a": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_what_a_killed_job_left_is_replaced(tmp_path):
+    path = tmp_path / "table.csv"
+    with pytest.raises(KeyboardInterrupt), storage.replace_atomically(path) as left:
+        left.write_text("half")
+        os.link(left, tmp_path / "kept")
+        raise KeyboardInterrupt
+    os.rename(tmp_path / "kept", left)
+    storage.write_bytes(path, b"whole")
+    assert [one.name for one in tmp_path.iterdir()] == ["table.csv"]
+    assert path.read_bytes() == b"whole"
 
 
 def test_rows_come_by_id_in_the_order_asked(tmp_path):

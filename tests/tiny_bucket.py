@@ -28,7 +28,9 @@ def write_tiny_bucket(folder: Path) -> Path:
 
 def betas_paths(folder: Path, subject: str) -> list[Path]:
     """The subject's betas, session after session."""
-    names = files.all_session_betas(subject, sessions=3, version=VERSION, file_format="hdf5")
+    names = files.all_session_betas(
+        subject, sessions=(1, 2, 3), version=VERSION, file_format="hdf5"
+    )
     return [folder / name for name in names]
 
 

@@ -18,7 +18,7 @@ def fetch_file(*, path_to_copy: Path | str, name: str, bucket: str, region: str)
     Raises:
         FetchError: it does not exist, or did not arrive whole.
     """
-    whole.fetch(f"{bucket.rstrip('/')}/{name}", path_to_copy, region=region)
+    whole.fetch(f"{bucket}/{name}", path_to_copy, region=region)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from neuraldiffuser import runtime
 from neuraldiffuser.nsd import region_betas, rois
-from neuraldiffuser.nsd.sessions import mark_if_absent
+from neuraldiffuser.nsd.sessions import explain_absence
 
 
 def fetch_region_betas(
@@ -14,7 +14,6 @@ def fetch_region_betas(
     name: str,
     bucket: str,
     region: str,
-    missing_sessions: str,
 ) -> None:
     """Fetches the nsdgeneral voxels of one session.
 
@@ -24,15 +23,14 @@ def fetch_region_betas(
         name: the session's path inside the bucket.
         bucket: the bucket's address or folder.
         region: of an s3:// bucket.
-        missing_sessions: a name in ``sessions.MISSING_SESSIONS``.
 
     Raises:
-        FetchError: the session does not exist and must, or could not be read.
+        FetchError: the session does not exist, or could not be read.
         DataError: the mask is damaged, or the session lies on another grid.
     """
-    address = f"{bucket.rstrip('/')}/{name}"
+    address = f"{bucket}/{name}"
     mask = rois.read_volume(path_to_mask)
-    with mark_if_absent(path_to_betas, address=address, missing_sessions=missing_sessions):
+    with explain_absence(address):
         region_betas.fetch_region(
             address,
             path_to_betas,

@@ -1,15 +1,13 @@
-"""From a session of the NSD bucket to a verified local copy, or the mark that there is none."""
+"""From a session of the NSD bucket to a verified local copy."""
 
 from pathlib import Path
 
 from neuraldiffuser import runtime
-from neuraldiffuser.nsd.sessions import mark_if_absent
+from neuraldiffuser.nsd.sessions import explain_absence
 from neuraldiffuser.transfer import whole
 
 
-def fetch_session(
-    *, path_to_copy: Path, name: str, bucket: str, region: str, missing_sessions: str
-) -> None:
+def fetch_session(*, path_to_copy: Path, name: str, bucket: str, region: str) -> None:
     """Fetches the betas of one session.
 
     Args:
@@ -17,13 +15,12 @@ def fetch_session(
         name: their path inside the bucket.
         bucket: the bucket's address or folder.
         region: of an s3:// bucket.
-        missing_sessions: a name in ``sessions.MISSING_SESSIONS``.
 
     Raises:
-        FetchError: the session does not exist and must, or did not arrive whole.
+        FetchError: the session does not exist, or did not arrive whole.
     """
-    address = f"{bucket.rstrip('/')}/{name}"
-    with mark_if_absent(path_to_copy, address=address, missing_sessions=missing_sessions):
+    address = f"{bucket}/{name}"
+    with explain_absence(address):
         whole.fetch(address, path_to_copy, region=region)
 
 

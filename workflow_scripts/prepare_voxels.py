@@ -1,5 +1,6 @@
 """From a subject's betas, masks and design to normalised rows of voxels joined to 73k ids."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ def prepare_voxels(
     path_to_responses: Path,
     path_to_voxels: Path,
     subject: str,
-    sessions: int,
-    missing_sessions: str,
+    sessions: Sequence[int],
+    missing_sessions: Sequence[int],
     normalisation: str,
     invalid_voxels: str,
 ) -> None:
@@ -34,8 +35,8 @@ def prepare_voxels(
         path_to_responses: the subject's responses.tsv.
         path_to_voxels: where ``voxels/{subject}.h5`` goes.
         subject: such as "subj01".
-        sessions: how many to use, from the first one on.
-        missing_sessions: whether to ``skip`` or ``refuse`` those that do not exist.
+        sessions: numbers (1-based) of those to use.
+        missing_sessions: numbers of those that were asked for but do not exist.
         normalisation: a name in ``normalisation.NORMALISATIONS``.
         invalid_voxels: a name in ``normalisation.INVALID_VOXELS``.
 
@@ -52,11 +53,10 @@ def prepare_voxels(
     )
     recordings = read_recordings(
         paths_to_betas,
-        subject=subject,
         selection=selection,
         trials=trials,
         sessions=sessions,
-        missing_sessions=missing_sessions,
+        missing=missing_sessions,
     )
     design.require_splits(recordings.trials, source=path_to_responses)
     statistics = measure(recordings, normalisation=normalisation)

@@ -53,8 +53,23 @@ def test_numbers_written_as_text_by_yaml_are_read_as_numbers():
         ),
         (
             {"nsd": {"bucket": "data/"}},
-            "config: nsd.bucket and paths.data are both data; "
-            "name another folder for the local mirror in paths.data.",
+            "config: nsd.bucket is data and paths.data is data, which share a folder; name another "
+            "folder for the local mirror in paths.data.",
+        ),
+        (
+            {"nsd": {"bucket": "mirror/../data/deep"}},
+            "config: nsd.bucket is mirror/../data/deep and paths.data is data, which share a "
+            "folder; name another folder for the local mirror in paths.data.",
+        ),
+        (
+            {"nsd": {"source": "local"}},
+            "config: nsd: nsd.source is local, but nsd.bucket is s3://natural-scenes-dataset; "
+            "name the folder of your copy there, or set nsd.source to nsd.",
+        ),
+        (
+            {"nsd": {"missing_sessions": {"subj04": [31]}}},
+            "config: nsd: nsd.missing_sessions.subj04 is [31], but nsd.sessions asks for 30 "
+            "sessions of subj04; list some of those, not all.",
         ),
         (
             {"nsd": {"format": "nii.gz"}},

@@ -40,8 +40,8 @@ def voxels(tiny_bucket, tmp_path_factory):
         path_to_responses=tiny_bucket / files.responses("subj01"),
         path_to_voxels=path,
         subject="subj01",
-        sessions=3,
-        missing_sessions="refuse",
+        sessions=(1, 2, 3),
+        missing_sessions=(),
         normalisation="session_training",
         invalid_voxels="missing",
     )

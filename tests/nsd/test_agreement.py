@@ -18,7 +18,7 @@ from tiny_bucket import VERSION, region_paths
 from neuraldiffuser.config.mini import WorldSettings
 from neuraldiffuser.mini import bucket
 from neuraldiffuser.mini.world import World
-from neuraldiffuser.nsd import betas, files
+from neuraldiffuser.nsd import files
 from neuraldiffuser.nsd.normalisation import NORMALISATIONS
 from neuraldiffuser.nsd.voxels import SPLITS, read_voxels
 
@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
     for subject in USED:
         spoil_voxels(folder, subject)
     write_nifti(session_path(folder, "subj01", 2, "hdf5"))
-    betas.mark_absent(session_path(folder, "subj02", 2, "hdf5"), "held out")
+    session_path(folder, "subj02", 2, "hdf5").unlink()
     return folder
 
 
@@ -70,21 +70,21 @@ def write_nifti(path):
 
 
 def prepare(folder, path, subject, *, sessions=None, **changes):
-    """The stage, on the files as a mirror holds them: a mark where a session is absent."""
+    """The stage; sessions up to the last one used that do not exist are missing."""
     asked = range(1, (sessions or max(USED[subject])) + 1)
+    used = [number for number in asked if number in USED[subject]]
     settings = {"normalisation": "session_training", "invalid_voxels": "missing"} | changes
     prepare_voxels(
         paths_to_betas=[
-            session_path(folder, subject, number, USED[subject].get(number, "hdf5"))
-            for number in asked
+            session_path(folder, subject, number, USED[subject][number]) for number in used
         ],
         paths_to_regions=region_paths(folder, subject),
         path_to_design=folder / files.DESIGN,
         path_to_responses=folder / files.responses(subject),
         path_to_voxels=path,
         subject=subject,
-        sessions=len(asked),
-        missing_sessions="skip",
+        sessions=used,
+        missing_sessions=sorted({*asked} - {*used}),
         **settings,
     )
     return read_voxels(path)

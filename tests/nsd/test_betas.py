@@ -262,20 +262,3 @@ def test_non_finite_betas_outside_the_voxels_do_not_matter(tmp_path, values):
     broken[3, 0, 0, 3] = np.nan
     path = write_hdf5(tmp_path / "betas_session01.hdf5", broken)
     np.testing.assert_array_equal(read(path), rows_by_loop(values))
-
-
-# --- sessions that the bucket does not hold ------------------------------------------------------
-
-
-@pytest.mark.parametrize("suffix", betas.READERS)
-def test_the_mark_of_an_absent_session_is_known_and_not_read(tmp_path, suffix):
-    path = tmp_path / f"betas_session01{suffix}"
-    betas.mark_absent(path, "s3://natural-scenes-dataset/betas_session01.hdf5")
-    assert betas.is_absent(path)
-    with pytest.raises(DataError, match="marks a session that the bucket does not hold"):
-        read(path)
-
-
-@pytest.mark.parametrize("suffix", WRITERS)
-def test_a_session_is_not_taken_for_absent(tmp_path, values, suffix):
-    assert not betas.is_absent(WRITERS[suffix](tmp_path / f"betas_session01.{suffix}", values))

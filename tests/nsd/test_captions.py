@@ -77,6 +77,11 @@ def test_a_table_without_columns_is_refused(world, tmp_path):
     [
         ("nsdId", [2, 0, 2], "lists the 73k id 2 twice; fetch it again."),
         ("nsdId", [2, 0, None], "has an nsdId or cocoId that is no whole number; fetch it again."),
+        (
+            "cocoSplit",
+            ["val2017", None, "val2017"],
+            "has a cocoSplit other than train2017 and val2017; fetch it again.",
+        ),
         ("cocoId", [7, "x", 7], "has an nsdId or cocoId that is no whole number; fetch it again."),
     ],
 )

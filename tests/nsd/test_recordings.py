@@ -10,7 +10,7 @@ from tiny_bucket import betas_paths, region_paths
 
 from neuraldiffuser import runtime
 from neuraldiffuser.errors import DataError
-from neuraldiffuser.nsd import betas, design, files, normalisation
+from neuraldiffuser.nsd import design, files, normalisation
 from neuraldiffuser.nsd.recordings import read_recordings
 from neuraldiffuser.nsd.selection import read_selection
 
@@ -38,11 +38,9 @@ def trials(tiny_bucket):
 
 @pytest.fixture
 def read(selection, trials):
-    def read_some(paths, *, sessions=3, missing_sessions="skip", **changes):
-        settings = {"subject": SUBJECT, "selection": selection, "trials": trials} | changes
-        return read_recordings(
-            paths, sessions=sessions, missing_sessions=missing_sessions, **settings
-        )
+    def read_some(paths, *, sessions=(1, 2, 3), **changes):
+        settings = {"selection": selection, "trials": trials, "sessions": sessions} | changes
+        return read_recordings(paths, **settings)
 
     return read_some
 
@@ -69,38 +67,23 @@ def test_sessions_stay_in_the_16_bits_that_are_stored(read, paths):
 
 
 def test_only_the_sessions_asked_for_are_read(read, paths):
-    recordings = read(paths, sessions=2)
+    recordings = read(paths, sessions=(1, 2))
     assert recordings.trials["session"].unique().tolist() == [1, 2]
     assert recordings.missing == ()
 
 
-def test_a_marked_and_a_lacking_session_are_both_missing(read, paths, tmp_path):
-    mark = tmp_path / "betas_session02.hdf5"
-    betas.mark_absent(mark, "s3://bucket/betas_session02.hdf5 does not exist.")
-    for given in ([paths[0], mark, paths[2]], [paths[0], paths[2]]):
-        recordings = read(given)
-        assert recordings.missing == (2,)
-        assert recordings.numbers.tolist() == [1, 3]
-        assert (recordings.trials["session"] != 2).all()
+def test_missing_sessions_are_left_out_and_told(read, paths):
+    recordings = read([paths[0], paths[2]], sessions=(1, 3), missing=(2,))
+    assert recordings.missing == (2,)
+    assert recordings.numbers.tolist() == [1, 3]
+    assert (recordings.trials["session"] != 2).all()
 
 
-def test_a_missing_session_is_refused_where_it_must_exist(read, paths):
-    with pytest.raises(DataError) as error:
-        read(paths[1:2], missing_sessions="refuse")
-    assert str(error.value) == (
-        f"{paths[1].parent} lacks the betas of session 1, 3; set nsd.missing_sessions to skip to "
-        "do without them, or lower the number of subj01 in nsd.sessions."
-    )
-
-
-@pytest.mark.parametrize("missing_sessions", ["skip", "refuse"])
-def test_no_session_at_all_is_refused(read, missing_sessions):
-    with pytest.raises(DataError) as error:
-        read([], missing_sessions=missing_sessions)
-    assert str(error.value) == (
-        "None of the 3 sessions of subj01 exists in nsd.bucket; check its address and nsd.betas, "
-        "or leave the subject out."
-    )
+@pytest.mark.parametrize("given", [slice(1), slice(0)])
+def test_a_session_that_was_not_given_is_refused(read, paths, given):
+    lacking = len(paths[given]) + 1
+    with pytest.raises(DataError, match=f"betas of session {lacking} were not given; fetch them"):
+        read(paths[given])
 
 
 def test_a_session_that_the_responses_do_not_list_is_named(read, paths, trials):
@@ -164,7 +147,7 @@ def test_a_constant_of_mindeye2_is_a_value_and_in_nsds_files_a_mark(read, renorm
 
 
 def test_fewer_sessions_are_the_first_rows_of_mindeye2(read, renormalised):
-    recordings = read([renormalised()], sessions=2)
+    recordings = read([renormalised()], sessions=(1, 2))
     np.testing.assert_array_equal(recordings.block(slice(1)).astype(int).ravel(), np.arange(80))
 
 
@@ -198,4 +181,4 @@ def test_mindeye2_files_that_are_damaged_or_not_finite_are_refused(read, renorma
 
 def test_sessions_beyond_the_responses_are_refused(read, renormalised):
     with pytest.raises(DataError, match="should hold session 4, of which"):
-        read([renormalised()], sessions=4)
+        read([renormalised()], sessions=(1, 2, 3, 4))

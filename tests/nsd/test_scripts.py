@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from accept_terms import accept_terms
 from describe_voxels import describe_voxels
 from fetch_captions import fetch_captions
 from fetch_file import fetch_file
@@ -11,21 +10,19 @@ from prepare_voxels import prepare_voxels
 from tiny_bucket import betas_paths, region_paths
 from unpack_captions import unpack_captions
 
-from neuraldiffuser.config.nsd import Nsd
-from neuraldiffuser.errors import TermsError
 from neuraldiffuser.nsd import captions, files, stimuli, voxels
 
 
 def prepare(bucket, folder, subject, **changes):
     path = folder / f"{subject}.h5"
     settings = {
-        "sessions": 3,
-        "missing_sessions": "skip",
+        "sessions": (1, 2, 3),
+        "missing_sessions": (),
         "normalisation": "session_training",
         "invalid_voxels": "missing",
     } | changes
     prepare_voxels(
-        paths_to_betas=betas_paths(bucket, subject)[: settings["sessions"]],
+        paths_to_betas=betas_paths(bucket, subject),
         paths_to_regions=region_paths(bucket, subject),
         path_to_design=bucket / files.DESIGN,
         path_to_responses=bucket / files.responses(subject),
@@ -55,7 +52,7 @@ def test_voxels_and_data_card_of_two_subjects(tiny_bucket, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"normalisation": "global_training"}, {"invalid_voxels": "dropped"}, {"sessions": 2}],
+    [{"normalisation": "global_training"}, {"invalid_voxels": "dropped"}, {"sessions": (1, 2)}],
 )
 def test_every_setting_changes_the_voxels(tiny_bucket, tmp_path, change):
     before = voxels.read_voxels(prepare(tiny_bucket, tmp_path, "subj01"))
@@ -89,13 +86,3 @@ def share_of_blue(bucket, ids):
     """Mean share of blue in the pictures: more where a caption tells of the sky."""
     pictures = stimuli.read_images(bucket / files.STIMULI, np.array(ids)).astype(float)
     return (pictures[..., 2] / pictures.sum(axis=-1)).mean()
-
-
-def test_terms_are_recorded_or_refused(tmp_path):
-    path = tmp_path / "terms.json"
-    who = {"data": "data", "subjects": ["subj01"], "pretraining_subjects": ["subj01", "subj02"]}
-    with pytest.raises(TermsError, match="about 84 GB"):
-        accept_terms(path_to_record=path, nsd=Nsd(fetch="whole"), **who)
-    assert not list(tmp_path.iterdir())
-    accept_terms(path_to_record=path, nsd=Nsd(terms_accepted=True), **who)
-    assert path.is_file()

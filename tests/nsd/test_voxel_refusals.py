@@ -12,7 +12,7 @@ from prepare_voxels import prepare_voxels
 from tiny_bucket import VERSION, betas_paths, region_paths
 
 from neuraldiffuser.errors import DataError
-from neuraldiffuser.nsd import betas, files, normalisation
+from neuraldiffuser.nsd import files, normalisation
 
 SUBJECT = "subj01"
 
@@ -34,8 +34,8 @@ class Case:
         self.output = folder / "results"
         self.output.mkdir()
         self.settings = {
-            "sessions": 3,
-            "missing_sessions": "skip",
+            "sessions": (1, 2, 3),
+            "missing_sessions": (),
             "normalisation": "session_training",
             "invalid_voxels": "missing",
         }
@@ -151,16 +151,9 @@ def test_impossible_signal_to_noise(case, value, said):
     assert case.refusal().startswith(f"{case.regions['ncsnr']} {said}")
 
 
-def test_no_session_exists(case):
-    for path in case.betas:
-        betas.mark_absent(path, "held out")
-    assert case.refusal().startswith("None of the 3 sessions of subj01 exists in nsd.bucket;")
-
-
-def test_a_missing_session_that_must_exist(case):
-    betas.mark_absent(case.betas[1], "held out")
-    case.settings["missing_sessions"] = "refuse"
-    assert case.refusal().startswith(f"{case.betas[1].parent} lacks the betas of session 2;")
+def test_a_session_that_was_not_given(case):
+    del case.betas[1]
+    assert case.refusal() == "The betas of session 2 were not given; fetch them."
 
 
 def test_voxels_without_data_where_there_may_be_none(case):
@@ -231,7 +224,7 @@ def test_sessions_without_a_trial_of_one_split(case, split):
     shared = np.setdiff1d(own, shown) if split == "test" else np.unique(shown)
     assert len(shared)
     case.write_design(sharedix=shared[None])
-    case.settings |= {"sessions": 1, "normalisation": "session_all"}
+    case.settings |= {"sessions": (1,), "normalisation": "session_all"}
     case.betas = case.betas[:1]
     assert case.refusal() == (
         f"{case.responses} leaves no {split} trial in the 1 sessions that are used and exist; "

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import platform
 import subprocess
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from neuraldiffuser import storage
 
 REPOSITORY = Path(__file__).parents[2]
 SIDECAR_SUFFIX = ".provenance.json"
+LARGEST_TO_DIGEST = 1 << 26  # bytes; a tenth of a second
 PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "h5py", "snakemake")
 
 
@@ -41,7 +43,7 @@ def write_sidecars(
         "stage": stage,
         "settings": settings,
         "code": code,
-        "inputs": {str(path): _known_digest(path) for path in inputs if path.is_file()},
+        "inputs": {str(path): identify(path) for path in inputs if path.is_file()},
         "software": _software(),
         "commit": _commit(),
         "device": device,
@@ -52,10 +54,19 @@ def write_sidecars(
         storage.write_json(sidecar_path(path), made | described)
 
 
-def _known_digest(path: Path) -> str:
-    """The digest its own sidecar recorded for a file, or a fresh one where it has none."""
-    sidecar = sidecar_path(path)
-    return storage.read_json(sidecar)["sha256"] if sidecar.is_file() else digest_file(path)
+def identify(path: Path) -> str:
+    """What tells a file from another version of it, without reading a copy of NSD for nothing.
+
+    The sha256 that its own sidecar recorded, or that of a small file; of a large one that the
+    workflow did not make, its size and time of change.
+    """
+    sidecar, status = sidecar_path(path), path.stat()
+    if sidecar.is_file():
+        return storage.read_json(sidecar)["sha256"]
+    if status.st_size <= LARGEST_TO_DIGEST:
+        return digest_file(path)
+    changed = datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds")
+    return f"{status.st_size} bytes, changed {changed}"
 
 
 @cache

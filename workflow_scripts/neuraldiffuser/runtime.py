@@ -110,7 +110,6 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
     try:
         yield stages.parse_settings(stage, snakemake.params.settings)
     except NeuralDiffuserError as error:
-        logger.debug("traceback", exc_info=True)
         logger.error("%s", error)
         sys.exit(1)
     except Exception:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,26 +16,21 @@ from neuraldiffuser.errors import DataError
 
 @contextmanager
 def replace_atomically(path: Path | str) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; renames it on success, removes it on failure."""
+    """Yields a temporary path beside ``path``; renames it on success, removes it on failure.
+
+    The temporary name is always the same, so what a killed job left is replaced by the next one.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    temporary.unlink(missing_ok=True)
     try:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def require_finite(array: np.ndarray, what: str) -> None:

@@ -1,8 +1,9 @@
 """Where the recordings come from, and which of them are used."""
 
+import os
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from neuraldiffuser.config.base import Section
 from neuraldiffuser.nsd.files import REGION_FORMAT
@@ -18,6 +19,9 @@ SESSIONS = {
     "subj07": 40,
     "subj08": 30,
 }
+
+
+SubjectName = Annotated[str, Field(pattern=r"^subj\d\d$")]
 
 
 class Nsd(Section):
@@ -60,15 +64,16 @@ class Nsd(Section):
         description="File format of the betas: hdf5 reads faster (1.05 GB per session), "
         "nii.gz is half as large and needs nsd.fetch whole; both give the same rows.",
     )
-    sessions: dict[Annotated[str, Field(pattern=r"^subj\d\d$")], PositiveInt] = Field(
+    sessions: dict[SubjectName, PositiveInt] = Field(
         SESSIONS,
         description="Number of sessions to use per subject, from the first one on: all 40, 40, "
         "32, 30, 40, 32, 40, 30 (released code); 37 at most is the older split.",
     )
-    missing_sessions: Literal["skip", "refuse"] = Field(
-        "skip",
-        description="A session that the bucket does not hold (some were held out of the public "
-        "release at times): skip it, which the log and the data card say, or refuse.",
+    missing_sessions: dict[SubjectName, tuple[PositiveInt, ...]] = Field(
+        {},
+        description="Sessions among them that the bucket does not hold, by subject, such as "
+        "{subj05: [38, 39]}: some were held out of the public release until 2023. They are left "
+        "out, which the data card says; a session that is absent and not listed is an error.",
     )
     mindeye2_url: str = Field(
         "https://huggingface.co/datasets/pscotti/mindeyev2/resolve/main/"
@@ -87,6 +92,19 @@ class Nsd(Section):
         return any(map(is_remote, addresses[self.source]))
 
     @property
+    def sessions_used(self) -> dict[str, tuple[int, ...]]:
+        """Numbers of the sessions that each subject's voxels are made from."""
+        return {
+            subject: tuple(sorted({*range(1, count + 1)} - {*self.sessions_missing[subject]}))
+            for subject, count in self.sessions.items()
+        }
+
+    @property
+    def sessions_missing(self) -> dict[str, tuple[int, ...]]:
+        """``missing_sessions`` of every subject."""
+        return {subject: self.missing_sessions.get(subject, ()) for subject in self.sessions}
+
+    @property
     def name_of_betas(self) -> str:
         """What the report calls them."""
         return "betas renormalised by MindEye2" if self.source == "mindeye2" else self.betas
@@ -96,6 +114,34 @@ class Nsd(Section):
         """Format of the sessions that the voxels are made from."""
         in_part = self.source == "nsd" and self.fetch == "roi"
         return REGION_FORMAT if in_part else self.format
+
+    @field_validator("bucket")
+    @classmethod
+    def spell_the_bucket_in_one_way(cls, value: str) -> str:
+        """Another spelling of the same place must not fetch everything anew."""
+        return os.path.expanduser(value.rstrip("/") or "/")
+
+    @model_validator(mode="after")
+    def read_only_folders_in_place(self) -> "Nsd":
+        """What lies behind a network has to be fetched."""
+        if self.source == "local" and is_remote(self.bucket):
+            raise ValueError(
+                f"nsd.source is local, but nsd.bucket is {self.bucket}; name the folder of your "
+                "copy there, or set nsd.source to nsd"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def use_some_session(self) -> "Nsd":
+        """Missing sessions are among those asked for, and not all of them."""
+        for subject, missing in self.missing_sessions.items():
+            asked = range(1, self.sessions.get(subject, 0) + 1)
+            if not set(missing) < set(asked):
+                raise ValueError(
+                    f"nsd.missing_sessions.{subject} is {list(missing)}, but nsd.sessions asks "
+                    f"for {len(asked)} sessions of {subject}; list some of those, not all"
+                )
+        return self
 
     @model_validator(mode="after")
     def fetch_regions_from_hdf5(self) -> "Nsd":

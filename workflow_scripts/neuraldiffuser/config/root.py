@@ -1,7 +1,7 @@
 """The whole configuration: every section, checked together."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -12,13 +12,12 @@ from neuraldiffuser.config.encoding import EncodingSettings
 from neuraldiffuser.config.evaluation import Evaluation
 from neuraldiffuser.config.mini import Mini
 from neuraldiffuser.config.models import ModelSettings
-from neuraldiffuser.config.nsd import Nsd
+from neuraldiffuser.config.nsd import Nsd, SubjectName
 from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.config.report import Presentation, Report
 from neuraldiffuser.config.targets import TargetSettings
 from neuraldiffuser.config.voxels import Voxels
-
-Subject = Annotated[str, Field(pattern=r"^subj\d\d$")]
+from neuraldiffuser.nsd.locations import is_remote
 
 
 class Paths(Section):
@@ -46,12 +45,12 @@ class Config(Section):
         "nsd", pattern=r"^[a-z0-9_]+$", description="Name of the folder under paths.results."
     )
     seed: int = Field(42, ge=0, description="Seed of everything random; see the seeds of stages.")
-    subjects: tuple[Subject, ...] = Field(
+    subjects: tuple[SubjectName, ...] = Field(
         ("subj01", "subj02", "subj05", "subj07"),
         min_length=1,
         description="Subjects that are reconstructed and evaluated.",
     )
-    pretraining_subjects: tuple[Subject, ...] = Field(
+    pretraining_subjects: tuple[SubjectName, ...] = Field(
         tuple(f"subj{number:02d}" for number in range(1, 9)),
         min_length=2,
         description="Subjects whose trials pretrain the decoders of all the others.",
@@ -123,9 +122,12 @@ class Config(Section):
     @model_validator(mode="after")
     def keep_the_bucket_apart_from_its_mirror(self) -> "Config":
         """Snakemake removes outputs before it makes them anew: a mirror must not be the source."""
-        if Path(self.nsd.bucket) == Path(self.paths.data):
+        if is_remote(self.nsd.bucket):
+            return self
+        bucket, mirror = Path(self.nsd.bucket).resolve(), Path(self.paths.data).resolve()
+        if bucket.is_relative_to(mirror) or mirror.is_relative_to(bucket):
             raise ValueError(
-                f"nsd.bucket and paths.data are both {self.paths.data}; "
-                "name another folder for the local mirror in paths.data"
+                f"nsd.bucket is {self.nsd.bucket} and paths.data is {self.paths.data}, which share "
+                "a folder; name another folder for the local mirror in paths.data"
             )
         return self

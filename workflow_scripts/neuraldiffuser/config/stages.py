@@ -17,12 +17,6 @@ from neuraldiffuser.config.root import Config
 from neuraldiffuser.identity import canonical_json
 
 STAGES: dict[str, dict[str, str]] = {
-    "accept_terms": {
-        "nsd": "nsd",
-        "data": "paths.data",
-        "subjects": "subjects",
-        "pretraining_subjects": "pretraining_subjects",
-    },
     "fetch_file": {
         "bucket": "nsd.bucket",
         "region": "nsd.region",
@@ -30,12 +24,10 @@ STAGES: dict[str, dict[str, str]] = {
     "fetch_session": {
         "bucket": "nsd.bucket",
         "region": "nsd.region",
-        "missing_sessions": "nsd.missing_sessions",
     },
     "fetch_region_betas": {
         "bucket": "nsd.bucket",
         "region": "nsd.region",
-        "missing_sessions": "nsd.missing_sessions",
     },
     "fetch_renormalised_betas": {
         "address": "nsd.mindeye2_url",
@@ -47,8 +39,8 @@ STAGES: dict[str, dict[str, str]] = {
     "prepare_voxels": {
         "normalisation": "voxels.normalisation",
         "invalid_voxels": "voxels.invalid_voxels",
-        "sessions": "nsd.sessions.{subject}",
-        "missing_sessions": "nsd.missing_sessions",
+        "sessions": "nsd.sessions_used.{subject}",
+        "missing_sessions": "nsd.sessions_missing.{subject}",
     },
     "draw_regions": {},
     "describe_voxels": {},

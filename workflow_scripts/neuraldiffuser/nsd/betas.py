@@ -44,33 +44,13 @@ def read_session(
         machine's byte order. Rows or columns may be the contiguous ones.
 
     Raises:
-        DataError: the file is missing, damaged or only the mark of an absent session, has another
-            shape, holds other voxels, or is not finite.
+        DataError: the file is missing or damaged, has another shape, holds other voxels, or is not
+            finite.
     """
-    if is_absent(path):
-        raise DataError(f"{path} marks a session that the bucket does not hold; leave it out.")
     rows = _reader(str(path))(Path(path), index, tuple(volume_shape))
     if rows.dtype.kind == "f":
         storage.require_finite(rows, str(path))
     return rows.astype(rows.dtype.newbyteorder("="), copy=False)
-
-
-def is_absent(path: Path | str) -> bool:
-    """Whether a file is only the mark of a session that the bucket does not hold.
-
-    Raises:
-        DataError: the file is missing.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(1) == b"{"  # neither HDF5 nor gzip nor NIfTI begins so
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing; fetch it again.") from error
-
-
-def mark_absent(path: Path | str, reason: str) -> None:
-    """Marks, in the place of its file, a session that the bucket does not hold, and says why."""
-    storage.write_json(path, {"absent": reason})
 
 
 # --- formats -----------------------------------------------------------------------------------
@@ -108,6 +88,8 @@ def read_nifti(path: Path, index: np.ndarray, volume_shape: tuple[int, int, int]
         with _open_stream(path) as stream:
             rows = _stream_volumes(stream, image.dataobj, _by_column(index, volume_shape))
             surplus = stream.read(1)  # reading to the end also has the checksum compared
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing; fetch it again.") from error
     except (OSError, EOFError, ValueError, *DAMAGES) as error:
         raise DataError(f"{path} is truncated or is no NIfTI file; delete it and run again.") from (
             error

@@ -10,6 +10,8 @@ import numpy as np
 from neuraldiffuser import storage
 from neuraldiffuser.errors import DataError
 
+SPLITS = ("train2017", "val2017")
+
 
 def read_captions(
     *,
@@ -62,6 +64,10 @@ def read_coco_ids(path: Path | str) -> dict[int, tuple[str, int]]:
     numbers = table[["nsdId", "cocoId"]]
     if not all(kind.kind == "i" for kind in numbers.dtypes):
         raise DataError(f"{path} has an nsdId or cocoId that is no whole number; fetch it again.")
+    if not table["cocoSplit"].isin(SPLITS).all():
+        raise DataError(
+            f"{path} has a cocoSplit other than {' and '.join(SPLITS)}; fetch it again."
+        )
     repeated = table.loc[table["nsdId"].duplicated(), "nsdId"]
     if len(repeated):
         raise DataError(f"{path} lists the 73k id {repeated.iloc[0]} twice; fetch it again.")

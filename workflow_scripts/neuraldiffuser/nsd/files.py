@@ -63,11 +63,13 @@ def signal_to_noise(subject: str, *, version: str) -> str:
     return f"{betas_folder(subject, version=version)}/ncsnr.nii.gz"
 
 
-def all_session_betas(subject: str, *, sessions: int, version: str, file_format: str) -> list[str]:
-    """The betas of the first ``sessions`` sessions."""
+def all_session_betas(
+    subject: str, *, sessions: Iterable[int], version: str, file_format: str
+) -> list[str]:
+    """The betas of the sessions with these (1-based) numbers."""
     return [
         session_betas(subject, version=version, session=session, file_format=file_format)
-        for session in range(1, sessions + 1)
+        for session in sessions
     ]
 
 
@@ -91,7 +93,9 @@ def session_number(path: str) -> int:
     return int(found[1])
 
 
-def subject_objects(subject: str, *, sessions: int, version: str, file_format: str) -> list[str]:
+def subject_objects(
+    subject: str, *, sessions: Iterable[int], version: str, file_format: str
+) -> list[str]:
     """Every object that the voxels of a subject and their picture are made from."""
     return [
         *all_session_betas(subject, sessions=sessions, version=version, file_format=file_format),
@@ -117,7 +121,7 @@ def generated_objects(
         name
         for subject in subjects
         for name in (
-            *subject_objects(subject, sessions=sessions[subject], **betas),
+            *subject_objects(subject, sessions=range(1, sessions[subject] + 1), **betas),
             ground_truth(subject),
         )
     ]

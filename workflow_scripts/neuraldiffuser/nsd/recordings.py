@@ -4,7 +4,8 @@ Sessions stay in the 16 bits that NSD stores. What is computed from them is comp
 voxels or session by session, so a second copy of them all never exists.
 """
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
@@ -66,61 +67,38 @@ class Recordings:
 def read_recordings(
     paths: Iterable[Path | str],
     *,
-    subject: str,
     selection: Selection,
     trials: pd.DataFrame,
-    sessions: int,
-    missing_sessions: str,
+    sessions: Sequence[int],
+    missing: Sequence[int] = (),
 ) -> Recordings:
     """Reads the sessions used.
 
     Args:
-        paths: a file per session in any order, where a session that does not exist is left out or
-            a mark of ``betas.mark_absent``; or MindEye2's one file.
-        subject: whose they are.
+        paths: one file per session, in any order; or MindEye2's one file.
         selection: the voxels to read.
         trials: the table of ``design.join_trials``.
-        sessions: how many to use, from the first one on.
-        missing_sessions: whether to ``skip`` or ``refuse`` those that do not exist.
+        sessions: numbers (1-based) of those to use, ascending.
+        missing: numbers of those that were asked for but do not exist.
 
     Raises:
-        DataError: a file is damaged or does not fit the trials or voxels, or a session does not
-            exist that must.
+        DataError: a file is missing, damaged, or does not fit the trials or voxels.
     """
     paths = list(map(str, paths))
     if paths and paths[0].endswith(RENORMALISED):
-        return read_renormalised(paths[0], selection=selection, trials=trials, sessions=sessions)
-    given = {files.session_number(path): path for path in paths if not betas.is_absent(path)}
-    asked = range(1, sessions + 1)
-    found = {number: given[number] for number in asked if number in given}
-    missing = tuple(number for number in asked if number not in given)
-    _require_sessions(subject, found, missing, missing_sessions=missing_sessions)
-    return read_sessions(found, selection=selection, trials=trials, missing=missing)
-
-
-def _require_sessions(
-    subject: str, found: Mapping[int, str], missing: tuple[int, ...], *, missing_sessions: str
-) -> None:
-    if not found:
-        raise DataError(
-            f"None of the {len(missing)} sessions of {subject} exists in nsd.bucket; check its "
-            "address and nsd.betas, or leave the subject out."
-        )
-    if missing and missing_sessions == "refuse":
-        folder = Path(next(iter(found.values()))).parent
-        raise DataError(
-            f"{folder} lacks the betas of session {', '.join(map(str, missing))}; set "
-            f"nsd.missing_sessions to skip to do without them, or lower the number of {subject} in "
-            "nsd.sessions."
-        )
+        found = read_renormalised(paths[0], selection=selection, trials=trials, sessions=sessions)
+    else:
+        given = {files.session_number(path): path for path in paths}
+        lacking = [session for session in sessions if session not in given]
+        if lacking:
+            raise DataError(f"The betas of session {lacking[0]} were not given; fetch them.")
+        chosen = {session: given[session] for session in sessions}
+        found = read_sessions(chosen, selection=selection, trials=trials)
+    return dataclasses.replace(found, missing=tuple(missing))
 
 
 def read_sessions(
-    paths: Mapping[int, str],
-    *,
-    selection: Selection,
-    trials: pd.DataFrame,
-    missing: tuple[int, ...] = (),
+    paths: Mapping[int, str], *, selection: Selection, trials: pd.DataFrame
 ) -> Recordings:
     """Reads NSD's files, several at once.
 
@@ -128,7 +106,6 @@ def read_sessions(
         paths: by session, ascending.
         selection: the voxels to read.
         trials: the table of ``design.join_trials``.
-        missing: sessions that do not exist.
     """
     chosen = [_trials_of(trials, session, path) for session, path in paths.items()]
     with ThreadPoolExecutor(runtime.execution().threads) as pool:
@@ -137,8 +114,7 @@ def read_sessions(
             arriving, total=len(paths), description="reading sessions", unit="session"
         )
         rows = list(bar)
-    together = pd.concat(chosen, ignore_index=True)
-    return Recordings(rows, together, missing=missing)
+    return Recordings(rows, pd.concat(chosen, ignore_index=True))
 
 
 def _read(path: str, planned: int, selection: Selection) -> np.ndarray:
@@ -152,13 +128,13 @@ def _read(path: str, planned: int, selection: Selection) -> np.ndarray:
 
 
 def read_renormalised(
-    path: str, *, selection: Selection, trials: pd.DataFrame, sessions: int
+    path: str, *, selection: Selection, trials: pd.DataFrame, sessions: Sequence[int]
 ) -> Recordings:
     """Maps MindEye2's file: ``betas`` float32 (trials, voxels), trials in the order of scanning.
 
     Source: huggingface.co/datasets/pscotti/mindeyev2, ``betas_all_subj01_fp32_renorm.hdf5``.
     """
-    chosen = [_trials_of(trials, session, path) for session in range(1, sessions + 1)]
+    chosen = [_trials_of(trials, session, path) for session in sessions]
     rows = storage.map_array(path, "betas")
     expected = (len(trials), len(selection.index))
     if rows.shape != expected or rows.dtype.kind != "f":
