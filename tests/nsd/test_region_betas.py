@@ -1,6 +1,12 @@
 """A session's region from a bucket on this machine equals the whole session's, whatever happens."""
 
+import errno
+import os
+import shutil
+import subprocess
+import sys
 from datetime import timedelta
+from types import SimpleNamespace
 
 import faulty_s3
 import h5py
@@ -11,7 +17,7 @@ from tiny_bucket import SUBJECTS, betas_paths, region_paths
 from neuraldiffuser import storage
 from neuraldiffuser.errors import AlteredObjectError, DataError, FetchError, MissingObjectError
 from neuraldiffuser.mini import recordings
-from neuraldiffuser.nsd import betas, region_betas, rois
+from neuraldiffuser.nsd import betas, chunk_index, region_betas, rois
 from neuraldiffuser.transfer import stores
 
 KEY = "betas_session01.hdf5"
@@ -163,6 +169,92 @@ def test_a_session_on_another_grid_is_refused(s3, session, path, voxels):
     with pytest.raises(DataError, match=f"{address} holds volumes of shape"):
         region_betas.fetch_region(address, path, index=voxels["index"], volume_shape=(z, y, x))
     require_nothing_written(path)
+
+
+def test_too_little_space_is_told_before_the_voxels_are_fetched(
+    s3, session, path, voxels, monkeypatch
+):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(chunk_index, "read_voxels", pytest.fail)
+    address = s3.put(KEY, session.read_bytes())
+    with pytest.raises(FetchError) as error:
+        region_betas.fetch_region(address, path, **voxels)
+    needed = len(voxels["index"]) * 40 * 2
+    assert str(error.value) == (
+        f"{address} needs {needed / 1e9:.3g} GB, and 1e-06 GB are free in {path.parent}; make room "
+        "there, or choose another folder."
+    )
+    require_nothing_written(path)
+
+
+FETCH_ONTO_A_SMALL_DISK = """
+import resource, sys
+import numpy as np
+from neuraldiffuser.nsd import region_betas
+address, path, shape, limit = sys.argv[1], sys.argv[2], eval(sys.argv[3]), int(sys.argv[4])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+index = np.arange(np.prod(shape))
+region_betas.fetch_region(address, path, index=index, volume_shape=shape)
+"""
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_disk_that_takes_no_more_is_told_in_one_sentence(session, path, voxels, share):
+    limit = int(share * 2 * np.prod(voxels["volume_shape"]) * 40)
+    arguments = [session, path, voxels["volume_shape"], limit]
+    process = subprocess.run(
+        [sys.executable, "-c", FETCH_ONTO_A_SMALL_DISK, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 1, "an exception, and no crash of HDF5"
+    assert process.stderr.splitlines()[-1] == (
+        f"neuraldiffuser.errors.FetchError: {path} could not be written (File too large); make "
+        "room for it and run again."
+    )
+    require_nothing_written(path)
+
+
+@pytest.fixture
+def contiguous(tmp_path, session):
+    """The same session in a layout that is not NSD's."""
+    other = tmp_path / KEY
+    with h5py.File(session) as theirs, h5py.File(other, "w") as ours:
+        ours["betas"] = theirs["betas"][()]
+    return other
+
+
+def fill_the_disk(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_whole_copy_outlives_a_failure_and_is_not_fetched_twice(
+    s3, contiguous, path, voxels, monkeypatch
+):
+    address = s3.put(KEY, contiguous.read_bytes())
+    with monkeypatch.context() as full:
+        full.setattr(storage, "write_bytes", fill_the_disk)
+        with pytest.raises(FetchError, match=r"could not be written \(No space left on device\)"):
+            region_betas.fetch_region(address, path, **voxels)
+    [copy] = path.parent.iterdir()
+    assert copy.read_bytes() == contiguous.read_bytes()
+    before = len(s3.requests(KEY))
+    region_betas.fetch_region(address, path, **voxels)
+    assert len(s3.requests(KEY)) - before == before - 1, "its layout is looked at, nothing more"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_whole_copy_of_another_version_is_fetched_anew(s3, contiguous, path, voxels):
+    address = s3.put(KEY, contiguous.read_bytes())
+    path.parent.mkdir()
+    content = contiguous.read_bytes()
+    path.with_suffix(".whole.hdf5").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    region_betas.fetch_region(address, path, **voxels)
+    whole, region = (betas.read_session(source, **voxels) for source in (contiguous, path))
+    np.testing.assert_array_equal(region, whole)
+    assert list(path.parent.iterdir()) == [path]
 
 
 # --- reading it again ----------------------------------------------------------------------------

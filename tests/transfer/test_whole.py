@@ -326,7 +326,7 @@ def test_too_little_space_is_told_before_anything_is_fetched(path, tmp_path, mon
     with pytest.raises(FetchError) as error:
         whole.fetch(str(source), path)
     assert str(error.value) == (
-        f"{source} needs 5.00 GB, and 1.25 GB are free in {path.parent}; make room there, or "
+        f"{source} needs 5 GB, and 1.25 GB are free in {path.parent}; make room there, or "
         "choose another folder."
     )
     assert path.with_name(PART).stat().st_size == 0
@@ -354,8 +354,7 @@ def test_a_disk_that_fills_up_is_told_and_what_arrived_is_kept(s3, path, monkeyp
         with pytest.raises(FetchError) as error:
             whole.fetch(address, path)
     assert str(error.value) == (
-        f"{path} could not be written (No space left on device); make room for it and run again: "
-        "what has arrived is kept."
+        f"{path} could not be written (No space left on device); make room for it and run again."
     )
     assert left_beside(path) == RESUMABLE
     before = s3.bytes_served(KEY)

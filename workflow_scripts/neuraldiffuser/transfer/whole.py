@@ -7,7 +7,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from neuraldiffuser import runtime
 from neuraldiffuser.errors import AlteredObjectError, FetchError
-from neuraldiffuser.transfer import digests, stores
+from neuraldiffuser.transfer import digests, disk, stores
 from neuraldiffuser.transfer.stores import RemoteObject
 
 BLOCK_BYTES = 1 << 24
@@ -49,11 +48,11 @@ def fetch(address: str, path: Path | str, *, region: str | None = None) -> None:
 def _try_to_fetch(remote: RemoteObject, path: Path) -> None:
     part = path.with_name(f"{path.name}.part")
     path_to_journal = path.with_name(f"{path.name}.part.journal")
-    with _writing(path), _locked(part) as file:
+    with disk.writing(path), _locked(part) as file:
         if os.fstat(file).st_size != remote.size:
             path_to_journal.unlink(missing_ok=True)
         with _Journal(path_to_journal, remote) as journal:
-            _require_space(path, remote, journal.missing_bytes)
+            disk.require_space(path, journal.missing_bytes, source=remote.address)
             os.truncate(file, remote.size)
             _fill(file, remote, journal)
         try:
@@ -65,19 +64,6 @@ def _try_to_fetch(remote: RemoteObject, path: Path) -> None:
         os.fsync(file)
         os.replace(part, path)
         path_to_journal.unlink()
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Makes the folder of ``path``; tells in one sentence what keeps the disk from taking more."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise FetchError(
-            f"{path} could not be written ({error.strerror or error}); make room for it and run "
-            "again: what has arrived is kept."
-        ) from error
 
 
 @contextmanager
@@ -105,15 +91,6 @@ def _lock(file: int) -> None:
         # Parallel file systems may be mounted without locks; Snakemake runs a job only once anyway.
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
-
-
-def _require_space(path: Path, remote: RemoteObject, needed: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if free < needed:
-        raise FetchError(
-            f"{remote.address} needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free in "
-            f"{path.parent}; make room there, or choose another folder."
-        )
 
 
 class _Journal:
