@@ -1,6 +1,9 @@
 """What an address leads to: on S3, the web, Hugging Face and the disk; and what may go wrong."""
 
+import socket
 import threading
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 
 import faulty_s3
 import huggingface_hub.constants
@@ -11,6 +14,7 @@ from neuraldiffuser.errors import AlteredObjectError, FetchError, MissingObjectE
 from neuraldiffuser.transfer import stores
 
 CONTENT = bytes(range(256)) * 40
+RETRIES = stores.RETRIES  # before conftest.py shortens them
 KEY = "a folder/50%.bin"
 ON_THE_WEB = f"{faulty_s3.BUCKET}/a%20folder/50%25.bin"
 
@@ -93,6 +97,16 @@ def test_a_missing_object_is_told_apart_from_other_failures(addresses, kind):
     assert str(error.value) == f"{address} does not exist; check the address."
 
 
+@pytest.mark.usefixtures("s3")
+def test_a_missing_bucket_is_told():
+    with pytest.raises(MissingObjectError) as error:
+        stores.locate("s3://natural-sceenes-dataset/object")
+    assert str(error.value) == (
+        "s3://natural-sceenes-dataset/object does not exist, nor does its bucket; check the "
+        "address."
+    )
+
+
 def test_an_address_of_an_unknown_kind_is_refused():
     with pytest.raises(FetchError, match="^gs://bucket/object is of no kind that can be fetched; "):
         stores.locate("gs://bucket/object")
@@ -148,6 +162,62 @@ def test_a_server_that_is_busy_twice_is_asked_again(s3):
     s3.fail(KEY, faulty_s3.refuse, times=2, method="HEAD")
     assert stores.locate(address).size == len(CONTENT)
     assert [each.status for each in s3.requests(KEY, method="HEAD")] == [503, 503, 200]
+
+
+@pytest.fixture
+def patience(monkeypatch):
+    """The retries that users have, at once rather than after seconds."""
+    at_once = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=2)}
+    monkeypatch.setattr(stores, "RETRIES", RETRIES | {"backoff": at_once})
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_storm_of_refusals_is_waited_out(s3, monkeypatch):
+    monkeypatch.setattr(stores, "SHORT_PATIENCE", timedelta(milliseconds=1))
+    address = s3.put(KEY, CONTENT)
+    for method in ("HEAD", "GET"):
+        s3.fail(KEY, faulty_s3.refuse, times=50, method=method)
+    assert content_of(stores.locate(address)) == CONTENT
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_storm_that_does_not_end_is_named_once_patience_does(s3, monkeypatch):
+    remote = stores.locate(s3.put(KEY, CONTENT))
+    monkeypatch.setattr(stores, "SHORT_PATIENCE", timedelta(milliseconds=1))
+    monkeypatch.setattr(stores, "PATIENCE", timedelta(milliseconds=2))
+    s3.fail(KEY, faulty_s3.refuse, method="HEAD")
+    with pytest.raises(FetchError, match="503 Service Unavailable"):
+        stores.locate(remote.address)
+
+
+@pytest.mark.usefixtures("patience")
+@pytest.mark.parametrize("host", ["127.0.0.1:9", "no-such-host.invalid"])
+def test_an_unreachable_host_is_not_waited_for(monkeypatch, host):
+    monkeypatch.setattr(stores, "SHORT_PATIENCE", timedelta(milliseconds=1))
+    monkeypatch.setattr(stores, "PATIENCE", timedelta(hours=1))
+    with pytest.raises(FetchError, match="could not be fetched"):
+        stores.locate(f"http://{host}/object")
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_host_that_takes_no_connection_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(stores, "SHORT_PATIENCE", timedelta(milliseconds=1))
+    monkeypatch.setattr(stores, "PATIENCE", timedelta(hours=1))
+    monkeypatch.setitem(stores.TIMEOUTS, "connect_timeout", "50ms")
+    with full_port() as port, pytest.raises(FetchError, match="it does not answer"):
+        stores.locate(f"http://127.0.0.1:{port}/object")
+
+
+@contextmanager
+def full_port():
+    """A port whose queue of connections is full, so that more of them stay unanswered."""
+    with ExitStack() as opened:
+        server = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            client = opened.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
 
 
 def test_a_connection_that_breaks_off_goes_on_where_it_was(s3):

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import huggingface_hub
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, GenericError
 from obstore.store import HTTPStore, LocalStore, ObjectStore, S3Store
 
 from neuraldiffuser.errors import AlteredObjectError, FetchError, MissingObjectError
@@ -20,13 +21,20 @@ from neuraldiffuser.errors import AlteredObjectError, FetchError, MissingObjectE
 BYTES_PER_PIECE = 1 << 20
 DEFAULT_REGION = "us-east-1"
 
-# A refused or unknown host is named after seconds, a silent one within a minute; a block may take
+# A host that is busy or silent is asked again for two minutes; one that cannot even be connected to
+# when an object is located, as after a slip in its name, is named after seconds. A block may take
 # as long as it likes while bytes arrive.
+PATIENCE = timedelta(minutes=2)
+SHORT_PATIENCE = timedelta(seconds=6)
 RETRIES = {
-    "max_retries": 10,
-    "retry_timeout": timedelta(seconds=45),
-    "backoff": {"init_backoff": timedelta(milliseconds=250), "max_backoff": timedelta(seconds=8)},
+    "max_retries": 1000,  # more than fit into the time, which is what limits them
+    "backoff": {
+        "init_backoff": timedelta(milliseconds=250),
+        "max_backoff": timedelta(seconds=8),
+        "base": 3,
+    },
 }
+UNREACHABLE = "ConnectError"  # in what is said of a name or port that nobody answers to
 TIMEOUTS = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "1d"}
 
 # What the long report of a failure holds that a person can use, the most telling first.
@@ -81,10 +89,24 @@ def locate(address: str, *, region: str | None = None) -> RemoteObject:
             f"{address} is of no kind that can be fetched; give an s3://, https:// or hf:// "
             "address or a path."
         )
+    find = partial(STORES[scheme], address, region or DEFAULT_REGION)
     with one_sentence(address):
-        store, key, url = STORES[scheme](address, region or DEFAULT_REGION)
-        description = obstore.head(store, key)
+        store, key, url = find(PATIENCE)
+        impatient_store, *_ = find(SHORT_PATIENCE)
+        try:
+            description = _describe(impatient_store, key)
+        except GenericError as error:
+            if UNREACHABLE in str(error):
+                raise
+            description = _describe(store, key)
     return RemoteObject(address, store, key, description["size"], _version(description), url)
+
+
+def _describe(store: ObjectStore, key: str) -> "obstore.ObjectMeta":
+    try:
+        return obstore.head(store, key)
+    except FileNotFoundError:
+        return obstore.get(store, key).meta  # whose failure tells whether there is a bucket
 
 
 def read(remote: RemoteObject, start: int, stop: int) -> Iterator[bytes | obstore.Bytes]:
@@ -118,7 +140,8 @@ def one_sentence(address: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise MissingObjectError(f"{address} does not exist; check the address.") from error
+        bucket = ", nor does its bucket" if "NoSuchBucket" in str(error) else ""
+        raise MissingObjectError(f"{address} does not exist{bucket}; check the address.") from error
     except (BaseError, ValueError) as error:
         raise FetchError(
             f"{address} could not be fetched ({_reason(error)}); check the address and the "
@@ -138,10 +161,12 @@ def _version(description: Mapping[str, Any]) -> str:
     return etag.removeprefix("W/").strip('"') if etag else description["last_modified"].isoformat()
 
 
-# --- kinds of address: each returns (store, key, url) ---------------------------------------------
+# --- kinds of address ----------------------------------------------------------------------------
+
+Place = tuple[ObjectStore, str, str]  # store, key, url
 
 
-def _on_s3(address: str, region: str) -> tuple[ObjectStore, str, str]:
+def _on_s3(address: str, region: str, patience: timedelta) -> Place:
     bucket, _, key = address.removeprefix("s3://").partition("/")
     endpoint = os.environ.get("AWS_ENDPOINT_URL") or f"https://s3.{region}.amazonaws.com"
     endpoint = endpoint.rstrip("/")
@@ -152,33 +177,37 @@ def _on_s3(address: str, region: str) -> tuple[ObjectStore, str, str]:
         skip_signature=True,
         virtual_hosted_style_request=False,
         client_options=_client(endpoint),
-        retry_config=RETRIES,
+        retry_config=_retries(patience),
     )
     return store, key, f"{endpoint}/{bucket}/{quote(key)}"
 
 
-def _on_the_web(address: str, _: str) -> tuple[ObjectStore, str, str]:
+def _on_the_web(address: str, _: str, patience: timedelta) -> Place:
     parts = urlsplit(address)
     host = urlunsplit(parts._replace(path="", fragment=""))
-    store = HTTPStore(host, client_options=_client(address), retry_config=RETRIES)
+    store = HTTPStore(host, client_options=_client(address), retry_config=_retries(patience))
     return store, unquote(parts.path).lstrip("/"), address
 
 
-def _on_hugging_face(address: str, region: str) -> tuple[ObjectStore, str, str]:
+def _on_hugging_face(address: str, region: str, patience: timedelta) -> Place:
     *repository, path = address.removeprefix("hf://").split("/", 2)
-    return _on_the_web(huggingface_hub.hf_hub_url("/".join(repository), path), region)
+    return _on_the_web(huggingface_hub.hf_hub_url("/".join(repository), path), region, patience)
 
 
-def _on_disk(address: str, _: str) -> tuple[ObjectStore, str, str]:
+def _on_disk(address: str, *_: object) -> Place:
     path = Path(address.removeprefix("file://")).resolve()
     return LocalStore(), str(path.relative_to("/")), ""
+
+
+def _retries(patience: timedelta) -> dict[str, object]:
+    return {**RETRIES, "retry_timeout": patience}
 
 
 def _client(url: str) -> dict[str, object]:
     return {**TIMEOUTS, "allow_http": url.startswith("http://")}
 
 
-STORES: dict[str, Callable[[str, str], tuple[ObjectStore, str, str]]] = {
+STORES: dict[str, Callable[[str, str, timedelta], Place]] = {
     "s3": _on_s3,
     "https": _on_the_web,
     "http": _on_the_web,
