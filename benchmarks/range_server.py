@@ -109,13 +109,19 @@ class Handler(BaseHTTPRequestHandler):
         """Stays silent: the traffic is counted instead."""
 
 
+class Server(ThreadingHTTPServer):
+    """One thread per connection, and room for as many as may ask to connect at once."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+
 @contextmanager
 def serve(folder: Path, line: Line) -> Iterator[tuple[str, Traffic]]:
     """Serves a folder on this machine from a process of its own: (address, its traffic)."""
     traffic = Traffic()
     handler = partial(Handler, folder=folder, line=line, traffic=traffic)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
+    with Server(("127.0.0.1", 0), handler) as server:
         process = FORK.Process(target=server.serve_forever, daemon=True)
         process.start()
         try:

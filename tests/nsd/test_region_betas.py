@@ -18,7 +18,7 @@ from neuraldiffuser import storage
 from neuraldiffuser.errors import AlteredObjectError, DataError, FetchError, MissingObjectError
 from neuraldiffuser.mini import recordings
 from neuraldiffuser.nsd import betas, chunk_index, region_betas, rois
-from neuraldiffuser.transfer import stores
+from neuraldiffuser.transfer import ranges, stores
 
 KEY = "betas_session01.hdf5"
 
@@ -28,6 +28,12 @@ def impatient_retries(monkeypatch):
     """Three retries at once, so that tests of failures are fast."""
     at_once = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=2)}
     monkeypatch.setattr(stores, "RETRIES", {"max_retries": 3, "backoff": at_once})
+
+
+@pytest.fixture(autouse=True)
+def no_session_is_small(monkeypatch):
+    """The generated sessions would be read in one go, and NSD's never are."""
+    monkeypatch.setattr(ranges, "BYTES_READ_AT_ONCE", 0)
 
 
 def voxels_of(bucket, subject):
@@ -93,6 +99,15 @@ def test_a_small_region_costs_few_bytes(s3, tmp_path, path):
     region_betas.fetch_region(address, path, index=index, volume_shape=corner.shape)
     np.testing.assert_array_equal(storage.read_array(path, "betas"), volumes[corner].T)
     assert s3.bytes_served(KEY) < 0.3 * session.stat().st_size
+
+
+def test_a_small_session_moves_once(s3, session, path, voxels, monkeypatch):
+    monkeypatch.setattr(ranges, "BYTES_READ_AT_ONCE", session.stat().st_size)
+    address = s3.put(KEY, session.read_bytes())
+    region_betas.fetch_region(address, path, **voxels)
+    whole, region = (betas.read_session(source, **voxels) for source in (session, path))
+    np.testing.assert_array_equal(region, whole)
+    assert s3.bytes_served(KEY) == session.stat().st_size
 
 
 @pytest.mark.parametrize("layout", [{}, {"chunks": (5, 2, 3, 4), "compression": "gzip"}])

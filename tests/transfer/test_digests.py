@@ -1,6 +1,7 @@
 """What stores state as digests, against plain loops and against what servers really state."""
 
 import hashlib
+import logging
 
 import faulty_s3
 import pytest
@@ -86,12 +87,15 @@ def test_a_part_size_that_the_server_does_not_tell_is_guessed(
         require_told_apart(arrived, altered, remote)
 
 
-def test_an_object_without_a_digest_passes(s3, arrived, altered):
+def test_an_object_without_a_digest_passes_and_the_log_says_so(s3, arrived, altered, caplog):
+    caplog.set_level(logging.INFO, logger="neuraldiffuser")
     s3.put(KEY, CONTENT)
     on_another_server = stores.locate(f"{s3.endpoint}/{faulty_s3.BUCKET}/{KEY}")
     assert on_another_server.etag == MD5
-    digests.verify(altered, on_another_server)
-    digests.verify(altered, stores.locate(str(arrived)))
+    for remote in (on_another_server, stores.locate(str(arrived))):
+        digests.verify(altered, remote)
+        sentence = f"{remote.address}: its server states no digest; its size is right."
+        assert caplog.messages[-1] == sentence
 
 
 @pytest.mark.parametrize(

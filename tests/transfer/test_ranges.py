@@ -1,14 +1,16 @@
 """Ranges of a file and of an object against slices of the same bytes; faults of each."""
 
 import io
+import logging
 import threading
 
 import faulty_s3
 import numpy as np
 import pytest
 
+from neuraldiffuser import runtime
 from neuraldiffuser.errors import AlteredObjectError, DataError, FetchError, MissingObjectError
-from neuraldiffuser.transfer import stores
+from neuraldiffuser.transfer import ranges, stores
 from neuraldiffuser.transfer.ranges import (
     BYTES_PER_BLOCK,
     LocalRanges,
@@ -21,6 +23,11 @@ from neuraldiffuser.transfer.ranges import (
 KEY = "betas_session01.hdf5"
 CONTENT = np.random.default_rng(0).bytes(3 * BYTES_PER_BLOCK + 7)
 LENGTH = 100
+
+
+@pytest.fixture(autouse=True)
+def no_object_is_small(monkeypatch):
+    monkeypatch.setattr(ranges, "BYTES_READ_AT_ONCE", 0)
 
 
 @pytest.fixture
@@ -137,6 +144,32 @@ def test_a_range_file_reads_in_the_calling_thread(local, monkeypatch):
     RangeFile(local).read(2 * BYTES_PER_BLOCK)
     why = "while h5py reads it holds a lock that another thread's garbage collection may wait for"
     assert threads == [threading.get_ident()] * 2, why
+
+
+@pytest.mark.parametrize("length", [0, 1, len(CONTENT)])
+def test_a_small_object_moves_once_however_often_it_is_read(s3, monkeypatch, length):
+    monkeypatch.setattr(ranges, "BYTES_READ_AT_ONCE", len(CONTENT))
+    address = s3.put(KEY, CONTENT[:length])
+    with RemoteRanges(stores.locate(address)) as reader:
+        for _ in range(2):
+            assert RangeFile(reader).read() == CONTENT[:length]
+            everything = reader.read(np.array([0, 0]), np.array([length, length]))
+            assert everything.tobytes() == 2 * CONTENT[:length]
+        with pytest.raises(FetchError, match=f"^{address} "):
+            reader.read(np.array([0]), np.array([length + 1]))
+    assert s3.bytes_served(KEY) == length
+
+
+def test_progress_tells_bytes_rate_and_time_left_over_all_readings(remote, caplog, monkeypatch):
+    monkeypatch.setattr(runtime, "SECONDS_BETWEEN_PROGRESS_LINES", 0)
+    caplog.set_level(logging.INFO, logger="neuraldiffuser")
+    with RemoteRanges(stores.locate(remote.name)) as reader:
+        reader.read(np.array([0, 50_000]), np.array([10_000, 30_000]))
+        reader.read(np.array([100_000]), np.array([40_000]))
+    lines = "\n".join(caplog.messages)
+    assert f"reading ranges of {KEY}: 25% (10.0k of 40.0k), " in lines
+    assert f"reading ranges of {KEY}: 100% (80.0k of 80.0k), " in lines
+    assert "B/s, 00:00 left" in lines
 
 
 # --- faults --------------------------------------------------------------------------------------

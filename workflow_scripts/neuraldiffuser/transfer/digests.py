@@ -76,6 +76,7 @@ def verify(path: Path, remote: RemoteObject) -> None:
     """
     stated = _stated_digest(remote)
     if stated is None:
+        runtime.logger.info("%s: its server states no digest; its size is right.", remote.address)
         return
     for block in _blocks(path, description=f"verifying {path.stem}"):
         for hasher in stated.hashers:

@@ -158,7 +158,12 @@ def _reason(error: Exception) -> str:
 
 def _version(description: Mapping[str, Any]) -> str:
     etag = description["e_tag"]
-    return etag.removeprefix("W/").strip('"') if etag else description["last_modified"].isoformat()
+    return unquote_etag(etag) if etag else description["last_modified"].isoformat()
+
+
+def unquote_etag(etag: str) -> str:
+    """An ETag as servers state it, without its quotes and its mark of weakness."""
+    return etag.removeprefix("W/").strip('"')
 
 
 # --- kinds of address ----------------------------------------------------------------------------
