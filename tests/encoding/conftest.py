@@ -12,6 +12,7 @@ NETWORK = GnetSettings(
     first_stride=2,
     pass_width=8,
     trunk_width=4,
+    unread_width=0,
     dropout=0.0,
 )
 TRAINING = EncoderTrainingSettings(

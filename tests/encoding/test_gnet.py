@@ -109,6 +109,7 @@ def test_images_are_centred_and_resized(settings):
         {"first_stride": 1},
         {"pass_width": 10},
         {"trunk_width": 5},
+        {"unread_width": 3},
     ],
 )
 def test_every_size_changes_the_parameters(settings, change):

@@ -19,7 +19,15 @@ class GnetSettings(Section):
     pass_width: int = Field(
         128, ge=1, description="Channels of the trunk's first convolution, also read by voxels."
     )
-    trunk_width: int = Field(64, ge=1, description="Channels of each of the trunk's six blocks.")
+    trunk_width: int = Field(
+        64, ge=1, description="Channels of each of the trunk's six blocks that voxels read."
+    )
+    unread_width: int = Field(
+        192,
+        ge=0,
+        description="Further channels of each block but the last, which only the next block reads "
+        "(pass_through in the public readers of the released file).",
+    )
     dropout: float = Field(
         0.5, ge=0, lt=1, description="Share of the trunk's channels left out in a training step."
     )

@@ -51,8 +51,10 @@ class Trunk(nn.Module):
 
     def __init__(self, settings: GnetSettings) -> None:
         super().__init__()
-        passed, width, dropout = settings.pass_width, settings.trunk_width, settings.dropout
+        passed, dropout = settings.pass_width, settings.dropout
         channels = settings.prefilter_channels[1]
+        self.read = settings.trunk_width
+        width = self.read + settings.unread_width
         self.enter = nn.Sequential(
             nn.BatchNorm2d(channels, momentum=0.25),
             nn.Dropout2d(dropout),
@@ -63,7 +65,8 @@ class Trunk(nn.Module):
             [TrunkBlock(passed, width, dropout=dropout), TrunkBlock(width, width, dropout=dropout)]
         )
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.coarse = nn.ModuleList([TrunkBlock(width, width, dropout=dropout) for _ in range(4)])
+        widths = (width, width, width, self.read)
+        self.coarse = nn.ModuleList([TrunkBlock(width, w, dropout=dropout) for w in widths])
 
     def forward(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(n, channels, h, w) to (n, pass + 2 width, h-2, w-2) and (n, 4 width, h', w')."""
@@ -73,7 +76,14 @@ class Trunk(nn.Module):
         coarse = [self.pool(fine[-1])]
         for block in self.coarse:
             coarse.append(block(coarse[-1]))
-        return torch.cat(fine, dim=1), torch.cat(coarse[1:], dim=1)
+        return (
+            torch.cat([fine[0], *self._choose_read(fine[1:])], dim=1),
+            torch.cat(self._choose_read(coarse[1:]), dim=1),
+        )
+
+    def _choose_read(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The channels of each block that voxels read; the others serve the next block alone."""
+        return [block[:, : self.read] for block in maps]
 
 
 def compress(values: torch.Tensor) -> torch.Tensor:
