@@ -50,7 +50,7 @@ def test_a_missing_denoiser_is_named(tmp_path):
     with pytest.raises(DataError) as error:
         load_unet(tmp_path / "unet")
     assert str(error.value) == (
-        f"{tmp_path}/unet/config.json is missing; models.stable_diffusion must name a folder in the"
+        f"{tmp_path}/unet/config.json is missing; fetch or train the model, or name a folder in the"
         " diffusers layout."
     )
 
@@ -60,5 +60,5 @@ def test_pickled_weights_are_refused(path_to_stable_diffusion, tmp_path):
     torch.save(weights, tmp_path / "diffusion_pytorch_model.bin")
     config = (path_to_stable_diffusion / "unet" / "config.json").read_text()
     (tmp_path / "config.json").write_text(config)
-    with pytest.raises(DataError, match="no readable denoiser"):
+    with pytest.raises(DataError, match="no readable UNet2DConditionModel"):
         load_unet(tmp_path)

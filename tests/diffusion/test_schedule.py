@@ -104,6 +104,33 @@ def test_a_model_that_predicts_velocity_is_refused(scheduler, tmp_path):
         load_scheduler(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "published"),
+    [("steps_offset", "1"), ("set_alpha_to_one", "false"), ("clip_sample", "false")],
+)
+def test_a_file_of_2022_that_leaves_a_choice_open_is_refused(scheduler, tmp_path, key, published):
+    folder = tmp_path / "scheduler"
+    scheduler.save_pretrained(folder)
+    path = folder / "scheduler_config.json"
+    stated = json.loads(path.read_text())
+    del stated[key]
+    path.write_text(json.dumps(stated))
+    with pytest.raises(DataError) as error:
+        load_scheduler(tmp_path)
+    assert str(error.value) == (
+        f'{path} does not state {key}; fetch today\'s file, or add "{key}": {published}, which'
+        " stable-diffusion-v1-4 states."
+    )
+
+
+def test_a_broken_scheduler_file_is_refused(tmp_path):
+    path = tmp_path / "scheduler" / "scheduler_config.json"
+    path.parent.mkdir()
+    path.write_text("{")
+    with pytest.raises(DataError, match="scheduler_config.json is no valid JSON"):
+        load_scheduler(tmp_path)
+
+
 def test_stable_diffusions_own_scheduler_file_is_read_as_ddim(scheduler, tmp_path):
     """The published folder names PNDMScheduler; its betas are what counts."""
     folder = tmp_path / "scheduler"

@@ -65,5 +65,5 @@ def test_an_image_without_caption_is_refused(text):
 
 
 def test_a_folder_without_text_encoder_is_refused(tmp_path):
-    with pytest.raises(DataError, match="holds no readable tokenizer and text_encoder"):
+    with pytest.raises(DataError, match="text_encoder/config.json is missing; fetch or train"):
         clip_text.load_clip_text(tmp_path)

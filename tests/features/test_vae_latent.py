@@ -74,5 +74,5 @@ def test_noise_belongs_to_seed_and_id_alone():
 
 
 def test_a_missing_autoencoder_is_refused(tmp_path):
-    with pytest.raises(DataError, match="is no readable autoencoder"):
+    with pytest.raises(DataError, match="vae/config.json is missing; fetch or train the model"):
         vae_latent.load_autoencoder(tmp_path / "vae")

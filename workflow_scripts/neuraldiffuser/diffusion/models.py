@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from neuraldiffuser.diffusion.attention import Denoised, Denoiser
-from neuraldiffuser.errors import DataError
 from neuraldiffuser.features.clip_text import load_clip_text
+from neuraldiffuser.features.pretrained import load_pretrained
 from neuraldiffuser.features.vae_latent import load_autoencoder
 
 
@@ -75,22 +75,8 @@ def load_unet(path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.flo
     """Loads a frozen UNet2DConditionModel from a folder with config.json and safetensors.
 
     Raises:
-        DataError: a file is missing or unreadable.
+        DataError: a file or a weight is missing or unreadable.
     """
-    import neuraldiffuser.torchvision_schemas  # noqa: F401, I001  before diffusers
     from diffusers import UNet2DConditionModel
 
-    if not (path / "config.json").is_file():
-        raise DataError(
-            f"{path}/config.json is missing; models.stable_diffusion must name a folder in the"
-            " diffusers layout."
-        )
-    try:
-        unet = UNet2DConditionModel.from_pretrained(
-            path, local_files_only=True, use_safetensors=True, torch_dtype=dtype
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"{path} is no readable denoiser ({error}); fetch or train the model again."
-        ) from error
-    return unet.to(device).eval().requires_grad_(False)
+    return load_pretrained(UNet2DConditionModel, path, device=device, dtype=dtype)

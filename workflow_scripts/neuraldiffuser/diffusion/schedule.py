@@ -6,10 +6,12 @@ model's schedule needs no code here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from neuraldiffuser import storage
 from neuraldiffuser.errors import ConfigError, DataError
 
 
@@ -50,9 +52,27 @@ def load_scheduler(path_to_stable_diffusion: Path):
             f"{folder}/scheduler_config.json is missing; models.stable_diffusion must name a folder"
             " in the diffusers layout."
         )
+    refuse_incomplete(storage.read_json(folder / "scheduler_config.json"), folder)
     scheduler = DDIMScheduler.from_pretrained(folder, local_files_only=True)
     refuse_unsupported(scheduler, folder)
     return scheduler
+
+
+def refuse_incomplete(stated: Mapping, folder: Path) -> None:
+    """Raises DataError if the file leaves open what diffusers would fill in otherwise than meant.
+
+    Copies of Stable Diffusion v1.4 from 2022 do: its pipeline mended them, a scheduler does not.
+    """
+    for key, published in {
+        "steps_offset": 1,
+        "set_alpha_to_one": False,
+        "clip_sample": False,
+    }.items():
+        if key not in stated:
+            raise DataError(
+                f"{folder}/scheduler_config.json does not state {key}; fetch today's file, or add"
+                f' "{key}": {json.dumps(published)}, which stable-diffusion-v1-4 states.'
+            )
 
 
 def refuse_unsupported(scheduler, folder: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from neuraldiffuser.errors import DataError
+from neuraldiffuser.features.pretrained import UNREADABLE, first_sentence, load_pretrained
 
 BATCH_SIZE = 256
 
@@ -69,19 +70,15 @@ def load_clip_text(
     """
     from transformers import CLIPTextModel, CLIPTokenizer
 
+    encoder = load_pretrained(CLIPTextModel, path / "text_encoder", device=device, dtype=dtype)
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(
-            path, subfolder="tokenizer", local_files_only=True
-        )
-        encoder = CLIPTextModel.from_pretrained(
-            path, subfolder="text_encoder", local_files_only=True, use_safetensors=True, dtype=dtype
-        )
-    except (OSError, ValueError, RuntimeError) as error:
+        tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
+    except UNREADABLE as error:
         raise DataError(
-            f"{path} holds no readable tokenizer and text_encoder ({error}); "
-            "fetch or train the model again."
+            f"{path}/tokenizer holds no readable tokenizer ({first_sentence(error)}); put the"
+            " vocab.json and merges.txt of the model there."
         ) from error
-    return ClipText(tokenizer, encoder.to(device).eval().requires_grad_(False))
+    return ClipText(tokenizer, encoder)
 
 
 @torch.no_grad()

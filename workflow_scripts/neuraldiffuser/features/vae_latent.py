@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuraldiffuser.errors import DataError
 from neuraldiffuser.features import images as preprocessing
+from neuraldiffuser.features.pretrained import load_pretrained
 
 
 def load_autoencoder(
@@ -20,19 +20,11 @@ def load_autoencoder(
     """Loads a frozen AutoencoderKL from a folder with config.json and safetensors.
 
     Raises:
-        DataError: a file is missing or unreadable.
+        DataError: a file or a weight is missing or unreadable.
     """
     from diffusers import AutoencoderKL
 
-    try:
-        autoencoder = AutoencoderKL.from_pretrained(
-            path, local_files_only=True, use_safetensors=True, torch_dtype=dtype
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"{path} is no readable autoencoder ({error}); fetch or train the model again."
-        ) from error
-    return autoencoder.to(device).eval().requires_grad_(False)
+    return load_pretrained(AutoencoderKL, path, device=device, dtype=dtype)
 
 
 def prepare_images(images: np.ndarray, *, image_size: int, source_size: int | None) -> torch.Tensor:
