@@ -11,6 +11,7 @@ from torch import nn
 
 from neuraldiffuser.errors import ConfigError, DataError
 from neuraldiffuser.features import images as preprocessing
+from neuraldiffuser.features.pretrained import UNREADABLE, first_sentence
 
 
 class Node(NamedTuple):
@@ -141,8 +142,9 @@ def load_visual(path: Path) -> nn.Module:
         )
     try:
         model = open_clip.create_model(f"local-dir:{path}", weights_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise DataError(
-            f"{path} is no readable open_clip model ({error}); fetch or train it again."
+            f"{path} is no readable open_clip model ({first_sentence(error)}); fetch or train it"
+            " again."
         ) from error
     return model.visual
