@@ -1,4 +1,5 @@
-# The only rules that need a network: they bring NSD and the COCO captions to a local mirror.
+# They bring NSD and the COCO captions to a local mirror; beside fetch_model the only rules that need
+# a network.
 # Their outputs are verified on arrival, so no change of code fetches them again: a constant stands
 # in place of their code_id(...).
 
@@ -7,7 +8,6 @@ from neuraldiffuser.nsd import files as nsd_files
 from neuraldiffuser.nsd.terms import require_terms
 
 SESSION = f"{nsd_files.betas_folder('{subject}', version='{version}')}/betas_session{{session}}"
-MODELS_TO_FETCH = "|".join(f"{path}(/.+)?" for path in sorted(CONFIG.models.sources))
 
 
 # No file stands for the acceptance: accepting, or withdrawing it, must not fetch anything anew.
@@ -24,7 +24,6 @@ localrules:
     fetch_region_betas,
     fetch_renormalised_betas,
     fetch_captions,
-    fetch_model,
     unpack_captions,
 
 
@@ -175,27 +174,3 @@ rule unpack_captions:
         "unpacks the COCO captions"
     script:
         "../workflow_scripts/unpack_captions.py"
-
-
-rule fetch_model:
-    output:
-        file="<models>/{file}",
-    log:
-        "<results>/logs/fetch_model/{file}.log",
-    benchmark:
-        "<results>/benchmarks/fetch_model/{file}.jsonl"
-    wildcard_constraints:
-        file=MODELS_TO_FETCH,
-    conda:
-        "../envs/neuraldiffuser.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=240,
-    params:
-        settings=settings("fetch_model"),
-        code="a verified copy depends on no code",
-    message:
-        "fetches the model file {wildcards.file}"
-    script:
-        "../workflow_scripts/fetch_model.py"

@@ -5,7 +5,6 @@ PROJECTED_TARGETS = [
     *(f"clip_image_{layer:02d}" for layer in CONFIG.targets.clip_image.layers),
 ]
 DECODED_TARGETS = ["vae_latent", *PROJECTED_TARGETS]
-OPEN_CLIP_FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
 
 rule evaluate_reconstructions:
@@ -13,6 +12,7 @@ rule evaluate_reconstructions:
         reconstructions=get_shards_to_evaluate,
         stimuli="<nsd>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
         weights=get_network_weights,
+        models=get_receipts(*CONFIG.network_loaders),
     output:
         images="<results>/evaluation/{variant}/{subject}/images.csv",
         sets="<results>/evaluation/{variant}/{subject}/sets.csv",
@@ -30,7 +30,7 @@ rule evaluate_reconstructions:
     params:
         settings=settings("evaluate_reconstructions"),
         code=code_id("evaluate_reconstructions"),
-        models=CONFIG.paths.models,
+        places={name: get_network_place(name) for name in CONFIG.network_loaders},
     message:
         "{wildcards.variant}, {wildcards.subject}: compares reconstructions with the stimuli"
     script:

@@ -1,6 +1,7 @@
 # What the rules wait for: input functions, stage by stage in the order of the includes. They stand
 # apart from the rules so that `snakemake --lint` passes.
 
+import re
 from pathlib import Path
 
 from neuraldiffuser.nsd import files as nsd_files
@@ -11,6 +12,11 @@ from neuraldiffuser.nsd import files as nsd_files
 def get_everybody():
     """Every subject that is evaluated or pretrains."""
     return sorted({*CONFIG.subjects, *CONFIG.pretraining_subjects})
+
+
+def match_any(names):
+    """A pattern that matches these names alone."""
+    return "|".join(re.escape(name) for name in sorted(names)) or r"(?!)"
 
 
 # --- mini ---
@@ -64,12 +70,78 @@ def get_captions_source():
     return generated if CONFIG.nsd.captions_url == generated else []
 
 
+# --- models ---
+
+
+def get_model_place(name):
+    """The folder of a model's files, or the Python package that brings them."""
+    model = CONFIG.models.zoo[name]
+    if model.is_packaged:
+        return model.source
+    return model.folder or f"{CONFIG.paths.models}/{name}"
+
+
+def get_model_files(name, *parts):
+    """The files of a model, or those in some of its folders; none of a package's."""
+    model = CONFIG.models.zoo[name]
+    if model.is_packaged:
+        return []
+    files = [file for file in model.files if not parts or file.startswith(parts)]
+    paths = [f"{get_model_place(name)}/{file}" for file in files]
+    absent = [path for path in paths if not Path(path).is_file()]
+    if absent and not model.is_fetched:
+        raise WorkflowError(
+            f"{absent[0]} is missing; put the files of {name} there, or name their folder or "
+            f"their source in models.zoo.{name}."
+        )
+    return paths
+
+
+def get_receipts(*names):
+    """What models turned out to be; their dates count for nothing."""
+    return [ancient(f"<results>/models/{name}.json") for name in dict.fromkeys(names)]
+
+
+def get_files_to_check(wildcards):
+    """Every file of a model."""
+    return get_model_files(wildcards.model)
+
+
+def get_pin(wildcards, output):
+    """What a file must be. Taking the output keeps it from being a reason to fetch again."""
+    return CONFIG.models.zoo[wildcards.model].files[wildcards.file].model_dump()
+
+
+def get_inputs_from_elsewhere(wildcards):
+    """All that comes over a network: NSD's files, the captions, and models, which are checked."""
+    receipts = [f"<results>/models/{name}.json" for name in CONFIG.models_in_use]
+    return [f"<data>/{nsd_files.CAPTIONS_ARCHIVE}", *get_nsd_files(), *receipts]
+
+
+def get_nsd_files():
+    """What is mirrored of NSD, or nothing where a copy of it is read in place."""
+    if CONFIG.nsd.source == "local":
+        return []
+    names = [nsd_files.DESIGN, nsd_files.STIMULUS_INFORMATION, nsd_files.STIMULI]
+    version = CONFIG.nsd.betas
+    for subject in get_everybody():
+        names += nsd_files.subject_objects(
+            subject, sessions=(), version=version, file_format="hdf5"
+        )
+    betas = [path for subject in get_everybody() for path in list_betas(subject)]
+    return [f"<nsd>/{name}" for name in names] + betas
+
+
 # --- voxels ---
 
 
 def get_betas(wildcards):
     """The betas of every session of a subject that is used."""
-    subject = wildcards.subject
+    return list_betas(wildcards.subject)
+
+
+def list_betas(subject):
+    """Paths of those betas."""
     if CONFIG.nsd.source == "mindeye2":
         return [f"<data>/{nsd_files.renormalised_betas(subject)}"]
     names = nsd_files.all_session_betas(
@@ -112,15 +184,47 @@ def get_responses(wildcards):
 
 
 def get_autoencoder():
-    """Folder of the autoencoder whose encoder makes the latents."""
+    """The model whose autoencoder makes the latents."""
     if CONFIG.targets.vae_latent.autoencoder == "stable_diffusion":
-        return f"<models>/{CONFIG.models.stable_diffusion}/vae"
-    return f"<models>/{CONFIG.models.image_variations_autoencoder}"
+        return CONFIG.models.stable_diffusion
+    return CONFIG.models.image_variations_autoencoder
 
 
-def get_text_model(part):
-    """Folder of a part of Stable Diffusion that embeds captions."""
-    return f"<models>/{CONFIG.models.stable_diffusion}/{part}"
+def get_autoencoder_files(wildcards):
+    """Configuration and weights of that autoencoder."""
+    is_part = CONFIG.models.zoo[get_autoencoder()].loader == "stable_diffusion"
+    return get_model_files(get_autoencoder(), *(["vae/"] if is_part else []))
+
+
+def get_autoencoder_weights(wildcards):
+    """The weights among them."""
+    return choose_weights(get_autoencoder_files(wildcards))
+
+
+def get_text_files(wildcards):
+    """The parts of Stable Diffusion that embed captions."""
+    return get_model_files(CONFIG.models.stable_diffusion, "text_encoder/", "tokenizer/")
+
+
+def get_text_weights(wildcards):
+    """The weights among them."""
+    return choose_weights(get_text_files(wildcards))
+
+
+def get_clip_files(wildcards):
+    """The CLIP image tower that guides."""
+    return get_model_files(CONFIG.models.clip_image)
+
+
+def get_clip_weights(wildcards):
+    """The weights among them."""
+    return choose_weights(get_clip_files(wildcards))
+
+
+def choose_weights(paths):
+    """The one file that is no configuration."""
+    (weights,) = [path for path in paths if path.endswith(".safetensors")]
+    return weights
 
 
 # --- decoders ---
@@ -132,18 +236,22 @@ def get_other_voxels(wildcards):
     return collect("<results>/voxels/{subject}.h5", subject=others)
 
 
-def get_teacher(wildcards):
-    """The stimuli and the autoencoder that teach the low-level pipeline, if it has a teacher."""
+def has_teacher(wildcards):
+    """Whether an autoencoder teaches the low-level pipeline."""
     taught = CONFIG.decoder.low_level.teacher == "autoencoder"
-    if wildcards.target != "vae_latent" or not taught:
+    return taught and wildcards.target == "vae_latent"
+
+
+def get_teacher(wildcards):
+    """The stimuli and the autoencoder that teach, if any do."""
+    if not has_teacher(wildcards):
         return []
-    return [f"<nsd>/{nsd_files.STIMULI}", *get_autoencoder_files()]
+    return [f"<nsd>/{nsd_files.STIMULI}", *get_autoencoder_files(wildcards)]
 
 
-def get_autoencoder_files():
-    """The autoencoder whose encoder makes the latents."""
-    names = ("config.json", "diffusion_pytorch_model.safetensors")
-    return [f"{get_autoencoder()}/{name}" for name in names]
+def get_teacher_receipt(wildcards):
+    """What that autoencoder is."""
+    return get_receipts(get_autoencoder()) if has_teacher(wildcards) else []
 
 
 # --- reconstruction ---
@@ -170,7 +278,7 @@ def get_conditions(wildcards):
 
 def get_guiding_features(wildcards, subject):
     """Guidance layers of a subject; nothing where nothing guides."""
-    guided = get_variant(wildcards).guidance == "clip_layers"
+    guided = is_guided_by_clip(wildcards)
     layers = CONFIG.targets.clip_image.layers if guided else ()
     return [
         f"<results>/embeddings/clip_image_{layer:02d}/{subject}.h5" for layer in layers
@@ -191,9 +299,26 @@ def get_held_out_embeddings(wildcards):
     )
 
 
+def is_guided_by_clip(wildcards):
+    """Whether a variant's guidance is that of CLIP layers."""
+    return get_variant(wildcards).guidance == "clip_layers"
+
+
+def get_stable_diffusion(wildcards):
+    """Every part of Stable Diffusion."""
+    parts = ("scheduler/", "tokenizer/", "text_encoder/", "unet/", "vae/")
+    return get_model_files(CONFIG.models.stable_diffusion, *parts)
+
+
 def get_guidance_model(wildcards):
     """The network that guides, or nothing."""
-    return CLIP_IMAGE if get_variant(wildcards).guidance == "clip_layers" else []
+    return get_clip_files(wildcards) if is_guided_by_clip(wildcards) else []
+
+
+def get_generative_receipts(wildcards):
+    """What the models are that a variant's pictures come from."""
+    guiding = [CONFIG.models.clip_image] if is_guided_by_clip(wildcards) else []
+    return get_receipts(CONFIG.models.stable_diffusion, *guiding)
 
 
 def get_calibration(wildcards):
@@ -209,14 +334,17 @@ def get_calibration(wildcards):
 
 
 def get_network_weights(wildcards):
-    """Files of the networks that judge; those that a Python package ships have none."""
-    paths = set()
-    for network in CONFIG.evaluation.measures.networks.values():
-        if network.architecture == "open_clip":
-            paths.update(f"{network.weights}/{file}" for file in OPEN_CLIP_FILES)
-        elif network.weights:
-            paths.add(network.weights)
-    return [f"<models>/{path}" for path in sorted(paths)]
+    """Files of the networks that judge."""
+    return [path for name in CONFIG.network_loaders for path in get_model_files(name)]
+
+
+def get_network_place(name):
+    """Where a network's loader finds it: its folder in open_clip's layout, otherwise its file."""
+    model = CONFIG.models.zoo[name]
+    if model.loader == "open_clip":
+        return get_model_place(name)
+    (file,) = model.files
+    return f"{get_model_place(name)}/{file}"
 
 
 def get_shards_to_evaluate(wildcards):

@@ -1,30 +1,12 @@
 # Reconstruction: a guidance scale where a variant asks for one, then images, shard by shard.
 
-STABLE_DIFFUSION = [
-    f"<models>/{CONFIG.models.stable_diffusion}/{file}"
-    for file in (
-        "scheduler/scheduler_config.json",
-        "tokenizer/merges.txt",
-        "tokenizer/vocab.json",
-        "text_encoder/config.json",
-        "text_encoder/model.safetensors",
-        "unet/config.json",
-        "unet/diffusion_pytorch_model.safetensors",
-        "vae/config.json",
-        "vae/diffusion_pytorch_model.safetensors",
-    )
-]
-CLIP_IMAGE = [
-    f"<models>/{CONFIG.models.clip_image}/{file}"
-    for file in ("open_clip_config.json", "open_clip_model.safetensors")
-]
-
 
 rule calibrate_guidance:
     input:
         embeddings=get_held_out_embeddings,
-        stable_diffusion=STABLE_DIFFUSION,
+        stable_diffusion=get_stable_diffusion,
         guidance=get_guidance_model,
+        models=get_generative_receipts,
     output:
         calibration="<results>/calibrations/{variant}/{subject}.json",
     log:
@@ -50,8 +32,9 @@ rule calibrate_guidance:
 rule reconstruct_images:
     input:
         embeddings=get_embeddings,
-        stable_diffusion=STABLE_DIFFUSION,
+        stable_diffusion=get_stable_diffusion,
         guidance=get_guidance_model,
+        models=get_generative_receipts,
         calibration=get_calibration,
     output:
         reconstructions="<results>/reconstructions/{variant}/{subject}/shard-{shard}.h5",

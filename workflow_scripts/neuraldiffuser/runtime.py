@@ -20,9 +20,14 @@ from neuraldiffuser.errors import NeuralDiffuserError
 Item = TypeVar("Item")
 SECONDS_BETWEEN_PROGRESS_LINES = 5.0
 
-# Jobs report their own progress; bars of loading weights would only hide it. Read on import by
-# huggingface_hub, which scripts import after this module.
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+# Read on import by the libraries of Hugging Face, which scripts import after this module. Jobs
+# report their own progress, bars of loading weights would only hide it; nobody else is told of them.
+os.environ |= {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_TELEMETRY": "1",
+}
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 logger = logging.getLogger("neuraldiffuser")
 
@@ -104,6 +109,8 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
         The stage's settings as keyword arguments for the script's function.
     """
     stage = snakemake.rule
+    if not stage.startswith("fetch_"):
+        os.environ.update(OFFLINE)
     _open_log(str(snakemake.log[0]), label=_label(stage, snakemake.wildcards))
     _choose_execution(snakemake, label=stage)
     started = time.monotonic()
@@ -151,7 +158,5 @@ def _choose_execution(snakemake: Any, *, label: str) -> None:
     torch = sys.modules.get("torch")
     device = "cuda" if wants_gpu and torch and torch.cuda.is_available() else "cpu"
     _execution = Execution(device=device, threads=int(snakemake.threads), label=label)
-    if not snakemake.rule.startswith("fetch_"):
-        os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
     if torch:
         torch.set_num_threads(_execution.threads)

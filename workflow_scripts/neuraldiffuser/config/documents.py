@@ -8,10 +8,11 @@ import json
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from neuraldiffuser.config.root import Config
 
@@ -46,13 +47,29 @@ def _lines(section: BaseModel, *, indent: int) -> Iterator[str]:
         value = getattr(section, name)
         if indent == 0:
             yield ""
-        for line in textwrap.wrap(field.description or "", WIDTH - indent - 2):
-            yield f"{pad}# {line}"
+        yield from _comment(field.description or "", indent=indent)
+        for key, entry in _keys_of_entries(field.annotation).items():
+            yield from _comment(f"{key}: {entry.description}", indent=indent, hanging="  ")
         if isinstance(value, BaseModel):
             yield f"{pad}{name}:"
             yield from _lines(value, indent=indent + 2)
         else:
             yield from _entry(name, _plain(value), pad=pad)
+
+
+def _comment(text: str, *, indent: int, hanging: str = "") -> Iterator[str]:
+    """A description in lines of its own; with ``hanging``, all lines are set in by it or more."""
+    lines = textwrap.wrap(
+        text, WIDTH - indent - 2, initial_indent=hanging, subsequent_indent=2 * hanging
+    )
+    return (f"{' ' * indent}# {line}" for line in lines)
+
+
+def _keys_of_entries(annotation: Any) -> dict[str, FieldInfo]:
+    """The keys of each entry, where a field maps names to sections."""
+    if get_origin(annotation) is not dict:
+        return {}
+    return getattr(get_args(annotation)[1], "model_fields", {})
 
 
 def _plain(value: Any) -> Any:
@@ -67,14 +84,23 @@ def _plain(value: Any) -> Any:
 def _entry(name: str, value: Any, *, pad: str) -> Iterator[str]:
     """One key: on one line where it fits, its items on lines of their own where not."""
     line = _flow({name: value})
-    if len(pad) + len(line) <= WIDTH or isinstance(value, str):
+    if len(pad) + len(line) <= WIDTH or not isinstance(value, (dict, list)):
         yield f"{pad}{line}"
         return
     yield f"{pad}{name}:"
     if isinstance(value, dict):
-        yield from (f"{pad}  {_flow({key: item})}" for key, item in value.items())
+        for key, item in value.items():
+            yield from _item(key, item, pad=f"{pad}  ")
     else:
         yield from (f"{pad}  - {_flow([item])}" for item in value)
+
+
+def _item(key: str, value: Any, *, pad: str) -> Iterator[str]:
+    """One item of a mapping; a mapping of plain values stays on one line, however long."""
+    if isinstance(value, dict) and not any(isinstance(each, dict) for each in value.values()):
+        yield f"{pad}{_flow({key: value})}"
+    else:
+        yield from _entry(key, value, pad=pad)
 
 
 def _flow(value: dict | list) -> str:

@@ -88,39 +88,33 @@ class FindingSettings(Section):
 
 NSD_NETWORKS = {
     "alexnet": NetworkSettings(
-        architecture="alexnet",
-        weights="networks/alexnet-owt-7be5be79.pth",
+        model="alexnet",
         nodes={"layer_2": "features.4", "layer_5": "features.11"},
         size=256,
     ),
     "inception": NetworkSettings(
-        architecture="inception_v3",
-        weights="networks/inception_v3_google-0cc3c7bd.pth",
+        model="inception_v3",
         nodes={"pooled": "avgpool"},
         size=342,
     ),
     "inception_299": NetworkSettings(
-        architecture="inception_v3",
-        weights="networks/inception_v3_google-0cc3c7bd.pth",
+        model="inception_v3",
         nodes={"pooled": "avgpool", "logits": "output"},
         size=299,
     ),
     "clip": NetworkSettings(
-        architecture="open_clip",
-        weights="networks/clip-vit-l-14",
+        model="clip-vit-l-14",
         nodes={"embedding": "output"},
         size=224,
         normalisation="clip",
     ),
     "efficientnet": NetworkSettings(
-        architecture="efficientnet_b1",
-        weights="networks/efficientnet_b1-c27df63c.pth",
+        model="efficientnet_b1",
         nodes={"pooled": "avgpool"},
         size=255,
     ),
     "swav": NetworkSettings(
-        architecture="swav_resnet50",
-        weights="networks/swav_800ep_pretrain.pth.tar",
+        model="swav",
         nodes={"pooled": "avgpool"},
         size=224,
     ),

@@ -1,75 +1,329 @@
-"""Where the networks lie and how the evaluation networks are read."""
+"""The model zoo: what every pretrained network is, where it comes from, and who reads it."""
 
-from typing import Literal
+import re
+from pathlib import PurePosixPath
+from typing import Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from neuraldiffuser.config.base import Section
 
-SOURCES = {
-    "stable-diffusion-v1-4": "hf://CompVis/stable-diffusion-v1-4",
-    "sd-image-variations-vae": "hf://lambdalabs/sd-image-variations-diffusers/vae",
-    "clip-vit-b-32": "hf://timm/vit_base_patch32_clip_224.openai",
-    "networks/clip-vit-l-14": "hf://timm/vit_large_patch14_clip_224.openai",
-    "networks/swav_800ep_pretrain.pth.tar": (
-        "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar"
+NetworkLoader = Literal[
+    "alexnet",
+    "inception_v3",
+    "efficientnet_b1",
+    "swav_resnet50",
+    "open_clip",
+    "efficientnet_lite0",
+]
+Loader = Literal["stable_diffusion", "autoencoder", "gnet"] | NetworkLoader
+NETWORK_LOADERS = get_args(NetworkLoader)
+
+# What loaders read, in the layouts of diffusers and open_clip; every other loader reads one file.
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+AUTOENCODER_FILES = ("config.json", WEIGHTS)
+FILES_OF_LOADERS = {
+    "stable_diffusion": (
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+        f"unet/{WEIGHTS}",
+        *(f"vae/{file}" for file in AUTOENCODER_FILES),
     ),
-    **{
-        f"networks/{file}": f"https://download.pytorch.org/models/{file}"
-        for file in (
-            "alexnet-owt-7be5be79.pth",
-            "inception_v3_google-0cc3c7bd.pth",
-            "efficientnet_b1-c27df63c.pth",
+    "autoencoder": AUTOENCODER_FILES,
+    "open_clip": ("open_clip_config.json", "open_clip_model.safetensors"),
+}
+SOURCES = re.compile(r"|hf://(datasets/)?[^/@]+/[^/@]+@[^/@]+|(https?|s3)://.+|package://\w+")
+PACKAGE = "package://"
+
+
+class PinnedFile(Section):
+    """What is known of a file before it is fetched."""
+
+    size: int | None = Field(None, ge=0, description="Bytes; null: not known.")
+    sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 of its content; null: not known, then what the server states is "
+        "verified, and the log gives the digest to pin.",
+    )
+
+
+class PretrainedModel(Section):
+    """A model of the zoo."""
+
+    role: str = Field(description="What it is here for, in words.")
+    source: str = Field(
+        "",
+        description="Where its files come from: hf://organisation/repository@revision "
+        "(hf://datasets/... for a dataset), the https:// or s3:// address of their folder, "
+        "package://module for files that a Python package brings, or nothing: they are there.",
+    )
+    licence: str = Field(description="The terms that its owner states.")
+    loader: Loader = Field(
+        description="How it is read: stable_diffusion (a folder in the diffusers layout), "
+        "autoencoder (its part vae alone), open_clip (open_clip_config.json beside safetensors), "
+        "gnet (the released pickle), or the network whose state dict its file holds: alexnet, "
+        "inception_v3, efficientnet_b1 (torchvision), swav_resnet50 or efficientnet_lite0."
+    )
+    files: dict[str, PinnedFile] = Field(
+        min_length=1, description="Its files by their path in the source, with size and sha256."
+    )
+    folder: str | None = Field(
+        None,
+        description="A folder of your own that holds the files: read in place, never fetched or "
+        "written to; null: the folder of the model's name below paths.models.",
+    )
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether a Python package brings the files."""
+        return self.folder is None and self.source.startswith(PACKAGE)
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether files that are missing come over a network."""
+        return self.folder is None and bool(self.source) and not self.is_packaged
+
+    @field_validator("source")
+    @classmethod
+    def _source_is_of_a_known_kind(cls, source: str) -> str:
+        if not SOURCES.fullmatch(source):
+            raise ValueError(
+                "expected hf://organisation/repository@revision, the https:// or s3:// address of "
+                "a folder, package://module, or nothing (folder names a copy of your own)"
+            )
+        return source.rstrip("/")
+
+    @field_validator("files")
+    @classmethod
+    def _files_stay_inside(cls, files: dict[str, PinnedFile]) -> dict[str, PinnedFile]:
+        for file in files:
+            path = PurePosixPath(file)
+            if path.is_absolute() or ".." in path.parts or str(path) != file:
+                raise ValueError(f"{file} must be a plain path inside the model's folder")
+        return files
+
+    @model_validator(mode="after")
+    def has_what_its_loader_reads(self) -> Self:
+        """Folders are complete; a state dict is one file."""
+        missing = set(FILES_OF_LOADERS.get(self.loader, ())) - self.files.keys()
+        if missing:
+            raise ValueError(f"files lacks {min(missing)}, which the loader {self.loader} reads")
+        if self.loader not in FILES_OF_LOADERS and len(self.files) > 1:
+            raise ValueError(
+                f"the loader {self.loader} reads one file, but files lists {len(self.files)}; "
+                "list only that one"
+            )
+        return self
+
+
+def unknown(*files: str) -> dict[str, PinnedFile]:
+    """Files whose digests no source states; a commit's server states them, too."""
+    return dict.fromkeys(files, PinnedFile())
+
+
+def single(file: str, sha256: str | None = None, size: int | None = None) -> dict[str, PinnedFile]:
+    """The file of a model that has only one."""
+    return {file: PinnedFile(size=size, sha256=sha256)}
+
+
+TORCHVISION = "https://download.pytorch.org/models"
+TORCHVISION_LICENCE = "BSD-3-Clause (torchvision's; the weights carry no terms of their own)"
+ZOO = {
+    "stable-diffusion-v1-4": PretrainedModel(
+        role="latent diffusion, decoder of latents, text encoder",
+        source="hf://CompVis/stable-diffusion-v1-4@133a221b8aa7292a167afc5127cb63fb5005638b",
+        licence="CreativeML OpenRAIL-M",
+        loader="stable_diffusion",
+        files=unknown(
+            "scheduler/scheduler_config.json",
+            "tokenizer/merges.txt",
+            "tokenizer/special_tokens_map.json",
+            "tokenizer/tokenizer_config.json",
+            "tokenizer/vocab.json",
+            "text_encoder/config.json",
         )
-    },
+        | single(
+            "text_encoder/model.safetensors",
+            "7b3a12df205cb3c74dd4eae4354d93f606ae6b3bc29d5d06fd97921cb9ad8a81",
+            492265879,
+        )
+        | unknown("unet/config.json")
+        | single(
+            f"unet/{WEIGHTS}",
+            "145a07e0f05ec5bbe6e2e9faf608bdb311caf708895cac8c8ed713c59864e1e8",
+            3438167534,
+        )
+        | unknown("vae/config.json")
+        | single(
+            f"vae/{WEIGHTS}",
+            "a2b5134f4dbc140d9c11f11cba3233099e00af40f262f136c691fb7d38d2194c",
+            334643276,
+        ),
+    ),
+    # Stable Diffusion Image Variations v2.0 holds this autoencoder as a pickle of the same digest.
+    "sd-image-variations-vae": PretrainedModel(
+        role="autoencoder of the released training latents",
+        source="hf://stabilityai/sd-vae-ft-mse@31f26fdeee1355a5c34592e401dd41e45d25a493",
+        licence="MIT",
+        loader="autoencoder",
+        files=unknown("config.json")
+        | single(
+            WEIGHTS,
+            "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
+            334643276,
+        ),
+    ),
+    "clip-vit-b-32": PretrainedModel(
+        role="CLIP image tower that guides",
+        source="hf://timm/vit_base_patch32_clip_224.openai"
+        "@a6f597a30f7b82c51704746581f9a4e41421e878",
+        licence="Apache-2.0",
+        loader="open_clip",
+        files=unknown("open_clip_config.json")
+        | single(
+            "open_clip_model.safetensors",
+            "e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31",
+            605143284,
+        ),
+    ),
+    "clip-vit-l-14": PretrainedModel(
+        role="judge",
+        source="hf://timm/vit_large_patch14_clip_224.openai"
+        "@18d0535469bb561bf468d76c1d73aa35156c922b",
+        licence="Apache-2.0",
+        loader="open_clip",
+        files=unknown("open_clip_config.json")
+        | single(
+            "open_clip_model.safetensors",
+            "9ce2e8a8ebfff3793d7d375ad6d3c35cb9aebf3de7ace0fc7308accab7cd207e",
+            1710517724,
+        ),
+    ),
+    "alexnet": PretrainedModel(
+        role="judge",
+        source=TORCHVISION,
+        licence=TORCHVISION_LICENCE,
+        loader="alexnet",
+        files=single(
+            "alexnet-owt-7be5be79.pth",
+            "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+            244408911,
+        ),
+    ),
+    "inception_v3": PretrainedModel(
+        role="judge",
+        source=TORCHVISION,
+        licence=TORCHVISION_LICENCE,
+        loader="inception_v3",
+        files=single(
+            "inception_v3_google-0cc3c7bd.pth",
+            "0cc3c7bd75056d25e46cba549dc184522069b81e9787eff6df84f397bd52a5ef",
+            108949747,
+        ),
+    ),
+    "efficientnet_b1": PretrainedModel(
+        role="judge",
+        source=TORCHVISION,
+        licence=TORCHVISION_LICENCE,
+        loader="efficientnet_b1",
+        files=single(
+            "efficientnet_b1-c27df63c.pth",
+            "c27df63ce6eb17ef8bcea58922fd3a254cba910c720f41ee89d64d99fb7a4ddf",
+        ),
+    ),
+    "swav": PretrainedModel(
+        role="judge",
+        source="https://dl.fbaipublicfiles.com/deepcluster",
+        licence="see LICENSE of github.com/facebookresearch/swav",
+        loader="swav_resnet50",
+        files=single("swav_800ep_pretrain.pth.tar"),
+    ),
+    "gnet": PretrainedModel(
+        role="released brain-encoding model",
+        source="hf://datasets/pscotti/mindeyev2@04150f8a0374c2cf2e331e34c86e2c62f1f3db4d",
+        licence="none stated (MIT at its first home, reesekneeland/Second-Sight)",
+        loader="gnet",
+        files=single(
+            "gnet_multisubject.pt",
+            "62f759aa699e584ca951d0bba3d09c351601c2386bc6859531917c472774027c",
+            1271493801,
+        ),
+    ),
+}
+
+# Which loaders can play which part.
+PARTS = {
+    "stable_diffusion": ("stable_diffusion",),
+    "clip_image": ("open_clip",),
+    "image_variations_autoencoder": ("autoencoder", "stable_diffusion"),
+    "gnet": ("gnet",),
 }
 
 
 class ModelSettings(Section):
-    """Folders below ``paths.models`` of the models that make targets and reconstructions."""
+    """Which models of the zoo make targets and reconstructions; see docs/models.md."""
 
     stable_diffusion: str = Field(
         "stable-diffusion-v1-4",
-        description="Folder of Stable Diffusion in the diffusers layout (tokenizer, text_encoder, "
-        "vae, unet, scheduler). Paper and released code use v1.4.",
+        description="Stable Diffusion (tokenizer, text encoder, autoencoder, denoiser, schedule). "
+        "Paper and released code use v1.4.",
     )
     clip_image: str = Field(
         "clip-vit-b-32",
-        description="Folder of the CLIP image tower that guides, in open_clip's layout "
-        "(open_clip_config.json beside safetensors). Paper and released code: OpenAI's ViT-B/32.",
+        description="CLIP image tower that guides. Paper and released code: OpenAI's ViT-B/32.",
     )
     image_variations_autoencoder: str = Field(
         "sd-image-variations-vae",
-        description="Folder of the autoencoder of Stable Diffusion Image Variations (config.json "
-        "beside safetensors). The released code trains its low-level decoder on this one.",
+        description="Autoencoder of Stable Diffusion Image Variations, on which the released code "
+        "trains its low-level decoder; of a whole Stable Diffusion, its autoencoder is meant.",
     )
-    sources: dict[str, str] = Field(
-        SOURCES,
-        description="Where a folder or file below paths.models is fetched from if it is not there: "
-        "hf:// (Hugging Face) or https:// addresses. Put your own copy in its place to fetch none.",
+    gnet: str = Field("gnet", description="Released weights of the brain-encoding model.")
+    zoo: dict[str, PretrainedModel] = Field(
+        ZOO,
+        description="Every pretrained model by name. Only those that the experiment uses are "
+        "fetched, files that are there already never.",
     )
+
+    @field_validator("zoo")
+    @classmethod
+    def _names_are_folders(cls, zoo: dict[str, PretrainedModel]) -> dict[str, PretrainedModel]:
+        for name in zoo:
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise ValueError(
+                    f"{name} is no name of a model; use letters, digits, hyphens and underscores"
+                )
+        return zoo
+
+    @model_validator(mode="after")
+    def parts_are_played_by_models_that_fit(self) -> Self:
+        """Every part names a model of the zoo whose loader can play it."""
+        for part, loaders in PARTS.items():
+            self.require(getattr(self, part), loaders, key=f"models.{part}")
+        return self
+
+    def require(self, name: str, loaders: tuple[str, ...], *, key: str) -> None:
+        """Raises ValueError unless the model ``name``, which ``key`` names, has such a loader."""
+        if name not in self.zoo:
+            raise ValueError(
+                f"{key} names {name}, which models.zoo does not hold; known models are "
+                f"{', '.join(self.zoo)}"
+            )
+        if self.zoo[name].loader not in loaders:
+            raise ValueError(
+                f"{key} names {name}, whose loader is {self.zoo[name].loader}; choose a model "
+                f"whose loader is {' or '.join(loaders)}"
+            )
 
 
 class NetworkSettings(Section):
-    """One evaluation network: its weights, its preprocessing and the nodes to read."""
+    """One evaluation network: which it is, its preprocessing and the nodes to read."""
 
-    architecture: Literal[
-        "alexnet",
-        "inception_v3",
-        "efficientnet_b1",
-        "swav_resnet50",
-        "open_clip",
-        "efficientnet_lite0",
-    ] = Field(
-        description="Which network: torchvision's alexnet, inception_v3 or efficientnet_b1, "
-        "swav_resnet50 (a ResNet-50 trained by SwAV), open_clip (an image tower), or "
-        "efficientnet_lite0 (what the miniature is judged by)."
-    )
-    weights: str | None = Field(
-        None,
-        description="File (or, for open_clip, folder) below paths.models with the weights; null "
-        "for efficientnet_lite0, whose ImageNet weights come with its Python package.",
-    )
+    model: str = Field(description="Which model of models.zoo.")
     nodes: dict[str, str] = Field(
         description="What to read: a name of your choice -> the module's name inside the network, "
         "such as features.4 or avgpool; 'output' is what the network returns."

@@ -11,7 +11,7 @@ from neuraldiffuser.config.description import Description
 from neuraldiffuser.config.encoding import EncodingSettings
 from neuraldiffuser.config.evaluation import Evaluation
 from neuraldiffuser.config.mini import Mini
-from neuraldiffuser.config.models import ModelSettings
+from neuraldiffuser.config.models import NETWORK_LOADERS, ModelSettings
 from neuraldiffuser.config.nsd import Nsd, SubjectName
 from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.config.report import Presentation, Report
@@ -24,7 +24,7 @@ class Paths(Section):
     """Where things lie, relative to the folder in which Snakemake runs."""
 
     data: str = Field("data", description="Local mirror of the NSD bucket and the captions.")
-    models: str = Field("models", description="Folders of pretrained models.")
+    models: str = Field("models", description="Pretrained models, a folder each.")
     results: str = Field("results", description="Everything that the workflow makes.")
 
 
@@ -96,6 +96,30 @@ class Config(Section):
     def finetuning_recipe(self) -> Recipe:
         """What the training of a decoder on its own subject reads."""
         return self.decoder.recipe(self.decoder.finetuning, self.seed)
+
+    @property
+    def network_loaders(self) -> dict[str, str]:
+        """How each model that judges is read."""
+        networks = self.evaluation.measures.networks.values()
+        return {each.model: self.models.zoo[each.model].loader for each in networks}
+
+    @property
+    def models_in_use(self) -> tuple[str, ...]:
+        """Names of the models that the experiment reads."""
+        used = [self.models.stable_diffusion, self.models.clip_image, *self.network_loaders]
+        if self.targets.vae_latent.autoencoder == "image_variations":
+            used.append(self.models.image_variations_autoencoder)
+        if self.encoding.source == "released":
+            used.append(self.models.gnet)
+        return tuple(name for name in self.models.zoo if name in used)
+
+    @model_validator(mode="after")
+    def name_networks_that_exist(self) -> "Config":
+        """Every evaluation network is a model of the zoo that can judge."""
+        for name, network in self.evaluation.networks.items():
+            key = f"evaluation.networks.{name}.model"
+            self.models.require(network.model, NETWORK_LOADERS, key=key)
+        return self
 
     @model_validator(mode="after")
     def name_subjects_that_exist(self) -> "Config":

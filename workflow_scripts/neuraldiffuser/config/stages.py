@@ -74,7 +74,10 @@ STAGES: dict[str, dict[str, str]] = {
         "rate": "mini.training.denoiser.rate",
     },
     "fetch_model": {
-        "sources": "models.sources",
+        "source": "models.zoo.{model}.source",
+    },
+    "check_model": {
+        "model": "models.zoo.{model}",
     },
     "extract_vae_latent": {
         "settings": "targets.vae_latent",
@@ -127,6 +130,7 @@ STAGES: dict[str, dict[str, str]] = {
     },
     "evaluate_reconstructions": {
         "measures": "evaluation.measures",
+        "loaders": "network_loaders",
     },
     "evaluate_brain": {},
     "evaluate_decoding": {

@@ -1,6 +1,6 @@
 """What the judges see: every network runs once per set of images, in batches."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from neuraldiffuser.evaluation.metrics import SET_MEASURES
 from neuraldiffuser.evaluation.quality import QUALITY
 from neuraldiffuser.features.images import resize, to_unit_range
 from neuraldiffuser.features.networks import load_network
+from neuraldiffuser.models.places import resolve
 
 IMAGES_AT_ONCE = 64
 
@@ -125,8 +126,26 @@ def _conclude(
 
 
 def network_loader(
-    networks: dict[str, NetworkSettings], *, path_to_models: Path
+    networks: Mapping[str, NetworkSettings],
+    *,
+    loaders: Mapping[str, str],
+    places: Mapping[str, Path | str],
 ) -> Callable[[str], nn.Module]:
-    """Loads a network of the configuration by name onto the job's device."""
-    device = runtime.execution().device
-    return lambda name: load_network(networks[name], path_to_models=path_to_models, device=device)
+    """Loads a network of the configuration by name onto the job's device.
+
+    Args:
+        networks: settings by name.
+        loaders: how each model is read.
+        places: where its weights lie, see ``load_network``; also package://module/file.
+    """
+
+    def load(name: str) -> nn.Module:
+        settings = networks[name]
+        return load_network(
+            settings,
+            loader=loaders[settings.model],
+            path_to_weights=resolve(places[settings.model]),
+            device=runtime.execution().device,
+        )
+
+    return load

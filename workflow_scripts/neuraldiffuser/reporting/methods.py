@@ -185,7 +185,7 @@ def _tell_encoding(encoding: EncodingSettings) -> str:
 
 def _tell_evaluation(evaluation: Evaluation) -> str:
     judging = (evaluation.networks[judge.network] for judge in evaluation.judges)
-    networks = sorted({network.architecture for network in judging})
+    networks = sorted({network.model for network in judging})
     bootstrap, retrieval = evaluation.bootstrap, evaluation.retrieval
     return (
         f"PixCorr, SSIM ({SSIMS[evaluation.ssim]}) and consistency (pixel correlation between "

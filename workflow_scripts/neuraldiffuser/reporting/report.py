@@ -27,6 +27,7 @@ from neuraldiffuser.config.fidelity import (
 from neuraldiffuser.nsd.data_card import DataCard
 from neuraldiffuser.reporting import data_section, labels, layout, tables, words
 from neuraldiffuser.reporting.methods import write_methods
+from neuraldiffuser.reporting.models_table import list_models
 from neuraldiffuser.reporting.provenance_table import list_software, list_stages, trace_sidecars
 from neuraldiffuser.reporting.sources import Sources, read_calibrations
 
@@ -48,6 +49,7 @@ class Evidence:
     tables: Sequence[Path]
     sheets: Sequence[Path]
     calibrations: Sequence[Path]
+    models: Sequence[Path]
     region_pictures: Sequence[Path]
     findings: Path
     data_card: Mapping[str, Path]
@@ -57,7 +59,7 @@ class Evidence:
         """All of them."""
         pictures = [*self.figures, *self.sheets, *self.region_pictures]
         tables = [*self.tables, *self.data_card.values(), *self.calibrations, self.findings]
-        return [*map(Path, pictures), *map(Path, tables)]
+        return [*map(Path, pictures), *map(Path, tables), *map(Path, self.models)]
 
 
 def render_report(
@@ -67,7 +69,8 @@ def render_report(
 
     Args:
         evidence: figures (PNG, with their JSON beside them), tables (CSV), contact sheets (JPEG),
-            calibrations, findings, the data card's tables, and pictures of regions (like figures).
+            calibrations, receipts of the models, findings, the data card's tables, and pictures of
+            regions (like figures).
         description: the configuration behind them.
         template: the page in Jinja.
         style: its style sheet.
@@ -93,6 +96,7 @@ def render_report(
         citation=CITATION,
         **show_data(card, figures, evidence.region_pictures),
         calibrations=show_calibrations(Sources({"calibrations": evidence.calibrations})),
+        models=show_frame(list_models(evidence.models)),
         switches=show_switches(description),
         reading_words=tell_departures(description),
         stages=show_frame(list_stages(sidecars)),

@@ -1,4 +1,4 @@
-"""Verifies a file against the digest that the store of its object states."""
+"""Verifies a file against its pinned digest, or else against the one that its store states."""
 
 import hashlib
 import re
@@ -17,6 +17,10 @@ from neuraldiffuser.transfer.stores import RemoteObject
 
 BYTES_PER_READ = 1 << 24
 MEBIBYTE = 1 << 20
+PINNED = (
+    "as it is pinned; name the source of the pinned file, or, if this is the one you want, pin it."
+)
+STATED = "as its store states; run again."
 # What common tools upload in, the default of Amazon's own first.
 USUAL_PART_MEBIBYTES = (8, 5, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 256, 512, 1024)
 
@@ -60,32 +64,41 @@ class MultipartMd5:
 
 
 @dataclass(frozen=True)
-class StatedDigest:
-    """A digest as a store states it, and the hashers of which one must arrive at it."""
+class ExpectedDigest:
+    """A digest, the hashers of which one must arrive at it, and who says so."""
 
     value: str
     hashers: Sequence[Hasher]
+    authority: str = STATED
 
 
-def verify(path: Path, remote: RemoteObject) -> None:
-    """Reads a file once and compares its digest with the one its object's store states, if any.
+def verify(path: Path, remote: RemoteObject, *, pinned: str | None = None) -> None:
+    """Reads a file once and compares its digest with the one that is expected.
+
+    Args:
+        path: the file.
+        remote: the object that it is a copy of.
+        pinned: its SHA-256; without one, what its store states counts, if it states any.
 
     Raises:
         AlteredObjectError: naming both.
         FetchError: the store of a model cannot be asked for it.
     """
-    stated = _stated_digest(remote)
-    if stated is None:
+    if pinned is None:
+        expected = _stated_digest(remote)
+    else:
+        expected = ExpectedDigest(pinned, [hashlib.sha256()], PINNED)
+    if expected is None:
         runtime.logger.info("%s: its server states no digest; its size is right.", remote.address)
         return
     for block in _blocks(path, description=f"verifying {path.stem}"):
-        for hasher in stated.hashers:
+        for hasher in expected.hashers:
             hasher.update(block)
-    found = [hasher.hexdigest() for hasher in stated.hashers]
-    if stated.value not in found:
+    found = [hasher.hexdigest() for hasher in expected.hashers]
+    if expected.value not in found:
         raise AlteredObjectError(
-            f"{remote.address} arrived with digest {' or '.join(found)}, not {stated.value} as its "
-            "store states; run again."
+            f"{remote.address} arrived with digest {' or '.join(found)}, not {expected.value} "
+            f"{expected.authority}"
         )
 
 
@@ -99,7 +112,7 @@ def _blocks(path: Path, *, description: str) -> Iterator[memoryview]:
             bar.update(length)
 
 
-def _stated_digest(remote: RemoteObject) -> StatedDigest | None:
+def _stated_digest(remote: RemoteObject) -> ExpectedDigest | None:
     if remote.address.startswith("s3://") or _host(remote).endswith(".amazonaws.com"):
         return _stated_by_s3(remote)
     if "/resolve/" in remote.url:
@@ -114,14 +127,14 @@ def _host(remote: RemoteObject) -> str:
 # --- S3 ------------------------------------------------------------------------------------------
 
 
-def _stated_by_s3(remote: RemoteObject) -> StatedDigest | None:
+def _stated_by_s3(remote: RemoteObject) -> ExpectedDigest | None:
     form = re.fullmatch(r"[0-9a-f]{32}(?:-(\d+))?", remote.etag)
     if form is None:
         return None
     if form[1] is None:
-        return StatedDigest(remote.etag, [_md5()])
+        return ExpectedDigest(remote.etag, [_md5()])
     hashers = [MultipartMd5(size) for size in _part_sizes(remote, parts=int(form[1]))]
-    return StatedDigest(remote.etag, hashers) if hashers else None
+    return ExpectedDigest(remote.etag, hashers) if hashers else None
 
 
 def _part_sizes(remote: RemoteObject, *, parts: int) -> list[int]:
@@ -148,10 +161,13 @@ def _md5(content: bytes = b"") -> "hashlib._Hash":
 # --- Hugging Face --------------------------------------------------------------------------------
 
 
-def _stated_by_hugging_face(remote: RemoteObject) -> StatedDigest | None:
+def _stated_by_hugging_face(remote: RemoteObject) -> ExpectedDigest | None:
     """A large file's SHA-256, a small one's name in Git."""
+    token = stores.hub_token() if remote.address.startswith("hf://") else None
     try:
-        stated = huggingface_hub.get_hf_file_metadata(remote.url, retry_on_errors=True)
+        stated = huggingface_hub.get_hf_file_metadata(
+            remote.url, token=token or False, retry_on_errors=True
+        )
     except Exception as error:
         reason = " ".join(str(error).split())
         raise FetchError(
@@ -162,4 +178,4 @@ def _stated_by_hugging_face(remote: RemoteObject) -> StatedDigest | None:
     git_header = b"blob %d\0" % remote.size
     hashers = {64: hashlib.sha256(), 40: hashlib.sha1(git_header, usedforsecurity=False)}
     hasher = hashers.get(len(stated.etag))
-    return StatedDigest(stated.etag, [hasher]) if hasher else None
+    return ExpectedDigest(stated.etag, [hasher]) if hasher else None

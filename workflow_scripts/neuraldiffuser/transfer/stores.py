@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -20,6 +21,7 @@ from neuraldiffuser.errors import AlteredObjectError, FetchError, MissingObjectE
 
 BYTES_PER_PIECE = 1 << 20
 DEFAULT_REGION = "us-east-1"
+DATASET = "hf://datasets/"
 
 # A host that is busy or silent is asked again for two minutes; one that cannot even be connected to
 # when an object is located, as after a slip in its name, is named after seconds. A block may take
@@ -76,7 +78,8 @@ def locate(address: str, *, region: str | None = None) -> RemoteObject:
 
     Args:
         address: ``s3://bucket/key`` (read without credentials, from AWS_ENDPOINT_URL if that is
-            set), ``http(s)://...``, ``hf://organisation/repository/path`` or a path on disk.
+            set), ``http(s)://...``, ``hf://organisation/repository@revision/path`` (``hf://datasets/
+            ...`` for a dataset; from HF_ENDPOINT if that is set) or a path on disk.
         region: of an s3:// bucket.
 
     Raises:
@@ -143,10 +146,11 @@ def one_sentence(address: str) -> Iterator[None]:
         bucket = ", nor does its bucket" if "NoSuchBucket" in str(error) else ""
         raise MissingObjectError(f"{address} does not exist{bucket}; check the address.") from error
     except (BaseError, ValueError) as error:
-        raise FetchError(
-            f"{address} could not be fetched ({_reason(error)}); check the address and the "
-            "network, and run again."
-        ) from error
+        reason = _reason(error)
+        advice = "check the address and the network, and run again"
+        if address.startswith("hf://") and reason.startswith(("401", "403")):
+            advice = "accept its terms on its page, set HF_TOKEN to a token of yours and run again"
+        raise FetchError(f"{address} could not be fetched ({reason}); {advice}.") from error
 
 
 def _reason(error: Exception) -> str:
@@ -187,16 +191,40 @@ def _on_s3(address: str, region: str, patience: timedelta) -> Place:
     return store, key, f"{endpoint}/{bucket}/{quote(key)}"
 
 
-def _on_the_web(address: str, _: str, patience: timedelta) -> Place:
+def _on_the_web(
+    address: str, _: str, patience: timedelta, *, headers: Mapping[str, str] = MappingProxyType({})
+) -> Place:
     parts = urlsplit(address)
     host = urlunsplit(parts._replace(path="", fragment=""))
-    store = HTTPStore(host, client_options=_client(address), retry_config=_retries(patience))
+    client = _client(address) | {"default_headers": dict(headers)}
+    store = HTTPStore(host, client_options=client, retry_config=_retries(patience))
     return store, unquote(parts.path).lstrip("/"), address
 
 
 def _on_hugging_face(address: str, region: str, patience: timedelta) -> Place:
-    *repository, path = address.removeprefix("hf://").split("/", 2)
-    return _on_the_web(huggingface_hub.hf_hub_url("/".join(repository), path), region, patience)
+    is_dataset = address.startswith(DATASET)
+    organisation, repository, path = (
+        address.removeprefix(DATASET).removeprefix("hf://").split("/", 2)
+    )
+    name, _, revision = repository.partition("@")
+    url = huggingface_hub.hf_hub_url(
+        f"{organisation}/{name}",
+        path,
+        revision=revision or None,
+        repo_type="dataset" if is_dataset else None,
+    )
+    return _on_the_web(url, region, patience, headers=_authorisation())
+
+
+def hub_token() -> str | None:
+    """The user's token for Hugging Face (HF_TOKEN, or of ``hf auth login``), if there is one."""
+    return huggingface_hub.get_token()
+
+
+def _authorisation() -> dict[str, str]:
+    """What shows the hub who asks; redirected to another host, the client leaves it out."""
+    token = hub_token()
+    return {"authorization": f"Bearer {token}"} if token else {}
 
 
 def _on_disk(address: str, *_: object) -> Place:

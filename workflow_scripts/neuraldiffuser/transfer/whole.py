@@ -22,22 +22,34 @@ BLOCKS_AT_ONCE = 8
 ATTEMPTS = 3
 
 
-def fetch(address: str, path: Path | str, *, region: str | None = None) -> None:
+def fetch(
+    address: str,
+    path: Path | str,
+    *,
+    region: str | None = None,
+    size: int | None = None,
+    sha256: str | None = None,
+) -> None:
     """Copies the object at ``address`` to ``path``.
 
     Args:
         address: see ``stores.locate``.
         path: where it goes; an older file there is replaced once the object is whole.
         region: of an s3:// bucket.
+        size: bytes that it must have.
+        sha256: digest that it must have; without one, what its store states is verified.
 
     Raises:
         MissingObjectError: there is no such object.
-        AlteredObjectError: it arrived otherwise than its store states it, time after time.
+        AlteredObjectError: it is not what it must be, or arrived otherwise than its store states
+            it, time after time.
         FetchError: it could not be read or written; run again, and it goes on where it ended.
     """
     for attempts_left in reversed(range(ATTEMPTS)):
         try:
-            _try_to_fetch(stores.locate(address, region=region), Path(path))
+            remote = stores.locate(address, region=region)
+            _require_size(remote, size)
+            _try_to_fetch(remote, Path(path), sha256)
             return
         except AlteredObjectError as error:
             if not attempts_left:
@@ -45,7 +57,14 @@ def fetch(address: str, path: Path | str, *, region: str | None = None) -> None:
             runtime.logger.warning("%s It is fetched anew.", error)
 
 
-def _try_to_fetch(remote: RemoteObject, path: Path) -> None:
+def _require_size(remote: RemoteObject, pinned: int | None) -> None:
+    if pinned not in (None, remote.size):
+        raise AlteredObjectError(
+            f"{remote.address} has {remote.size} bytes, not {pinned} {digests.PINNED}"
+        )
+
+
+def _try_to_fetch(remote: RemoteObject, path: Path, sha256: str | None) -> None:
     part = path.with_name(f"{path.name}.part")
     path_to_journal = path.with_name(f"{path.name}.part.journal")
     with disk.writing(path), _locked(part) as file:
@@ -56,7 +75,7 @@ def _try_to_fetch(remote: RemoteObject, path: Path) -> None:
             os.truncate(file, remote.size)
             _fill(file, remote, journal)
         try:
-            digests.verify(part, remote)
+            digests.verify(part, remote, pinned=sha256)
         except AlteredObjectError:
             part.unlink()
             path_to_journal.unlink()

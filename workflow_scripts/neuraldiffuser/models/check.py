@@ -1,0 +1,131 @@
+"""Whether the files of a model are those that the zoo describes, and can be read safely.
+
+A format that may run code when it is loaded is refused: weights come from strangers.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from neuraldiffuser import runtime
+from neuraldiffuser.config.models import PinnedFile, PretrainedModel
+from neuraldiffuser.errors import DataError
+
+BYTES_PER_READ = 1 << 24
+RESTRICTED = "gnet"  # the loader whose pickle no one but a restricted unpickler ever opens
+
+
+def check_files(model: PretrainedModel, folder: Path, *, name: str) -> dict[str, Any]:
+    """What is known of a model once its files have been checked.
+
+    Args:
+        model: the zoo's description.
+        folder: where its files lie.
+        name: in the zoo, for errors.
+
+    Returns:
+        role, source, licence, loader, and by file its size, sha256 and whether that was pinned.
+
+    Raises:
+        DataError: a file is missing, not the pinned one, or could run code.
+    """
+    remedy = "delete it to have it fetched anew" if model.is_fetched else "put the right one there"
+    checked = {}
+    for file, pin in model.files.items():
+        path = Path(folder, file)
+        found = measure(path)
+        require_pinned(path, found, pin, key=f"models.zoo.{name}.files.{file}", remedy=remedy)
+        if model.loader != RESTRICTED:
+            require_data(path)
+        checked[file] = found | {"pinned": pin.sha256 is not None}
+    told = model.model_dump(mode="json", include={"role", "source", "licence", "loader"})
+    return told | {"files": checked}
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """A file's size and sha256; raises DataError if it is missing."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing; put it there, or let it be fetched.")
+    return {"size": path.stat().st_size, "sha256": digest(path)}
+
+
+def require_pinned(
+    path: Path, found: dict[str, Any], pin: PinnedFile, *, key: str, remedy: str
+) -> None:
+    """Raises DataError where a file is not the pinned one, naming both."""
+    expected = pin.model_dump(exclude_none=True)
+    if not expected.items() <= found.items():
+        raise DataError(
+            f"{path} is {_write(found)}, but {key} says {_write(expected)}; {remedy}, or, if this "
+            "is the file you want, write there what it is."
+        )
+
+
+def _write(pin: dict[str, Any]) -> str:
+    """A pin as YAML has it."""
+    return "{" + ", ".join(f"{key}: {value}" for key, value in pin.items()) + "}"
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file, with a progress line where it takes long."""
+    hasher = hashlib.sha256()
+    total = path.stat().st_size
+    bar = runtime.progress(total=total, description=f"checks {path.name}", unit="B", scale=True)
+    with path.open("rb") as file, bar:
+        while block := file.read(BYTES_PER_READ):
+            hasher.update(block)
+            bar.update(len(block))
+    return hasher.hexdigest()
+
+
+def require_data(path: Path) -> None:
+    """Raises DataError unless a file holds tensors or text alone, in a format that cannot act."""
+    if path.suffix not in READERS:
+        raise DataError(
+            f"{path} is of no format that is safe to load; use one of {', '.join(READERS)}."
+        )
+    try:
+        READERS[path.suffix](path)
+    except Exception as error:
+        raise DataError(
+            f"{path} is truncated, not what its name says, or holds more than data "
+            f"({type(error).__name__}); put the file of its publisher there."
+        ) from error
+
+
+def read_header(path: Path) -> None:
+    """Opens safetensors."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="numpy") as file:
+        file.keys()
+
+
+def read_json(path: Path) -> None:
+    """Parses JSON."""
+    json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_text(path: Path) -> None:
+    """Decodes text."""
+    path.read_text(encoding="utf-8")
+
+
+def read_state_dict(path: Path) -> None:
+    """Loads what torch stored, tensors alone."""
+    import torch
+
+    torch.load(path, map_location="cpu", weights_only=True)
+
+
+READERS: dict[str, Callable[[Path], None]] = {
+    ".safetensors": read_header,
+    ".json": read_json,
+    ".txt": read_text,
+    ".pth": read_state_dict,
+    ".pt": read_state_dict,
+    ".bin": read_state_dict,
+    ".tar": read_state_dict,  # SwAV's name for it
+}
