@@ -1,8 +1,34 @@
 # Brain-encoding models: from images to a subject's voxels.
 
 
+rule convert_gnet:
+    input:
+        checkpoint=get_released_gnet,
+        model=get_receipts(CONFIG.models.gnet),
+    output:
+        encoder="<results>/encoders/released_gnet.safetensors",
+    log:
+        "<results>/logs/convert_gnet/all.log",
+    benchmark:
+        "<results>/benchmarks/convert_gnet/all.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=settings("convert_gnet"),
+        code=code_id("convert_gnet"),
+    message:
+        "converts the released GNet to safetensors"
+    script:
+        "../workflow_scripts/convert_gnet.py"
+
+
 rule train_encoder:
     input:
+        get_converted_gnet,
         voxels="<results>/voxels/{subject}.h5",
         stimuli=f"<nsd>/{nsd_files.STIMULI}",
     output:

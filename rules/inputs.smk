@@ -203,7 +203,9 @@ def get_autoencoder_weights(wildcards):
 
 def get_text_files(wildcards):
     """The parts of Stable Diffusion that embed captions."""
-    return get_model_files(CONFIG.models.stable_diffusion, "text_encoder/", "tokenizer/")
+    return get_model_files(
+        CONFIG.models.stable_diffusion, "text_encoder/", "tokenizer/"
+    )
 
 
 def get_text_weights(wildcards):
@@ -252,6 +254,21 @@ def get_teacher(wildcards):
 def get_teacher_receipt(wildcards):
     """What that autoencoder is."""
     return get_receipts(get_autoencoder()) if has_teacher(wildcards) else []
+
+
+# --- encoding ---
+
+
+def get_released_gnet(wildcards):
+    """The checkpoint of the released brain-encoding model."""
+    (checkpoint,) = get_model_files(CONFIG.models.gnet)
+    return checkpoint
+
+
+def get_converted_gnet(wildcards):
+    """The same as tensors, where encoders come from it."""
+    released = CONFIG.encoding.source == "released"
+    return ["<results>/encoders/released_gnet.safetensors"] if released else []
 
 
 # --- reconstruction ---

@@ -95,6 +95,7 @@ STAGES: dict[str, dict[str, str]] = {
         "dtype": "targets.dtype",
         "sessions": "nsd.sessions",
     },
+    "convert_gnet": {},
     "train_encoder": {
         "settings": "encoding",
         "seed": "seed",

@@ -196,14 +196,15 @@ def refuse_released(
     seed: int,  # noqa: ARG001  every source is called alike
     device: str,  # noqa: ARG001
 ) -> tuple[Gnet, pd.DataFrame]:
-    """The released multi-subject weights cannot be read yet.
+    """The released multi-subject weights become no subject's encoder yet.
 
     Raises:
         ConfigError: always.
     """
     raise ConfigError(
-        f"encoding.source is {settings.source}, but the released GNet weights cannot be converted "
-        "yet; set it to train, which fits the model to the subject's own trials."
+        f"encoding.source is {settings.source}, but no subject's encoder is made yet of the "
+        "released weights, which are only converted (encoders/released_gnet.safetensors); set it "
+        "to train, which fits the model to the subject's own trials."
     )
 
 
