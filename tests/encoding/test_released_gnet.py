@@ -3,6 +3,8 @@ import copy
 import io
 import os
 import pickle
+import pickletools
+import zipfile
 from collections import Counter
 
 import numpy as np
@@ -131,6 +133,25 @@ def test_the_miniature_is_written_as_the_released_file_was(checkpoint, tmp_path,
     for text in (b"numpy.core.multiarray\n_reconstruct", b"numpy.core.multiarray\nscalar"):
         assert text in content
     assert b"cuda:0" in content and b"numpy._core" not in content
+
+
+def test_the_miniature_needs_what_the_released_file_needs(checkpoint, tmp_path):
+    path = public_gnet.save(checkpoint, tmp_path / "gnet.pt", legacy=False)
+    with zipfile.ZipFile(path) as archive:
+        operations = pickletools.genops(archive.read("gnet/data.pkl"))
+    needed = {argument for operation, argument, _ in operations if operation.name == "GLOBAL"}
+    # The imports that Hugging Face's scan shows for reesekneeland/Second-Sight/gnet_multisubject.
+    assert needed == {
+        "collections OrderedDict",
+        "torch._utils _rebuild_tensor_v2",
+        "torch FloatStorage",
+        "torch LongStorage",
+        "numpy.core.multiarray _reconstruct",
+        "numpy.core.multiarray scalar",
+        "numpy ndarray",
+        "numpy dtype",
+        "_codecs encode",
+    }
 
 
 def test_what_numpy_two_writes_is_read_too(checkpoint, tmp_path):
@@ -307,6 +328,8 @@ DIFFERENCES = [
     (drop("val_cc"), "it lacks val_cc"),
     (drop("val_cc", 1), "val_cc is not of the same subjects as best_params.fwrfs"),
     (put(lambda cc: cc[:-1], "val_cc", 1), r"subject 1 has \(4,\) values of val_cc for 5 voxels"),
+    (put(np.float32(0.5), "val_cc", 1), "val_cc.1 is no array of numbers"),
+    (put(np.array(0.5), "val_cc", 1), r"subject 1 has \(\) values of val_cc for 5 voxels"),
     (put(spoil, "val_cc", 1), "val_cc.1 holds non-finite values"),
     (put(3, "val_cc"), "val_cc is not of the same subjects"),
     (put(lambda roi: roi[:2], "voxel_roi", 1), r"subject 1 has \(2,\) values of voxel_roi for 5"),

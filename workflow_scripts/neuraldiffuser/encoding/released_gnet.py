@@ -59,7 +59,6 @@ READOUT = {
     "readout.weight": "w",
     "readout.bias": "b",
 }
-
 SELECTION = ("val_cc", "voxel_mask", "voxel_index", "voxel_roi")
 
 # torch looks a global up by the name in the file, and numpy 2 moved these two functions.
@@ -186,8 +185,8 @@ def _convert(checkpoint: Any) -> ReleasedGnet:
         subject = f"subj{number:02d}"
         selection = _convert_selection(checkpoint, number)
         volume_shapes[subject] = _read_volume_shape(checkpoint, number)
-        voxels[subject] = len(selection["val_cc"])
         _require_agreement(selection, volume_shapes[subject], place=f"subject {number}")
+        voxels[subject] = len(selection["voxel_index"])
         readout = _convert_state(
             checkpoint, "best_params", "fwrfs", number, names=READOUT, voxels=voxels[subject]
         )
