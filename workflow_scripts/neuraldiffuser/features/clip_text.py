@@ -27,6 +27,16 @@ def use_first_caption(captions: Sequence[str]) -> list[str]:
 CAPTIONS = {"mean": use_all_captions, "first": use_first_caption}
 
 
+def clean(captions: Sequence[str]) -> list[str]:
+    """Captions with curly quotes, ligatures and HTML entities made plain, as CLIP was trained.
+
+    Stable Diffusion's tokenizer did so when the paper was written; that of transformers 5 does not.
+    """
+    from open_clip.tokenizer import basic_clean
+
+    return [basic_clean(caption) for caption in captions]
+
+
 class ClipText:
     """A tokenizer and a text encoder that turn captions into states.
 
@@ -46,7 +56,7 @@ class ClipText:
         Captions are padded, or cut, to the encoder's full length, as Stable Diffusion does.
         """
         encoded = self.tokenizer(
-            list(captions),
+            clean(captions),
             padding="max_length",
             max_length=self.shape[0],
             truncation=True,
