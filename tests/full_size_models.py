@@ -135,8 +135,7 @@ def draw(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     if name.endswith("running_var"):
         return values.abs_().mul_(0.1).add_(1)
     if len(shape) == 1:
-        scaled = values.mul_(0.1)
-        return scaled.add_(1) if name.endswith("weight") else scaled
+        return values.mul_(0.2).add_(1) if name.endswith("weight") else values.mul_(0.02)
     gain = 2 if len(shape) == 4 else 1  # most convolutions feed a rectifier
     return values.mul_(math.sqrt(gain / math.prod(shape[1:])))
 
