@@ -8,7 +8,7 @@ rule pretrain_decoder:
         voxels=get_other_voxels,
         target="<results>/targets/{target}.h5",
         teacher=get_teacher,
-        model=get_teacher_receipt,
+        model=get_teacher_receipts,
     output:
         decoder="<results>/decoders/{target}/{subject}/pretrained.safetensors",
         curve="<results>/decoders/{target}/{subject}/pretrained_curve.csv",
@@ -38,7 +38,7 @@ rule finetune_decoder:
         target="<results>/targets/{target}.h5",
         pretrained="<results>/decoders/{target}/{subject}/pretrained.safetensors",
         teacher=get_teacher,
-        model=get_teacher_receipt,
+        model=get_teacher_receipts,
     output:
         decoder="<results>/decoders/{target}/{subject}/finetuned.safetensors",
         curve="<results>/decoders/{target}/{subject}/finetuned_curve.csv",

@@ -11,8 +11,10 @@ rule evaluate_reconstructions:
     input:
         reconstructions=get_shards_to_evaluate,
         stimuli="<nsd>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
-        weights=get_network_weights,
-        models=get_receipts(*CONFIG.network_loaders),
+        weights=[
+            path for name in CONFIG.network_loaders for path in get_model_files(name)
+        ],
+        models=[path for name in CONFIG.network_loaders for path in get_receipts(name)],
     output:
         images="<results>/evaluation/{variant}/{subject}/images.csv",
         sets="<results>/evaluation/{variant}/{subject}/sets.csv",

@@ -4,7 +4,11 @@
 import re
 from pathlib import Path
 
+from neuraldiffuser.errors import DataError
+from neuraldiffuser.models.pins import require_known
 from neuraldiffuser.nsd import files as nsd_files
+
+DIFFUSION_PARTS = ("scheduler/", "tokenizer/", "text_encoder/", "unet/", "vae/")
 
 # --- everywhere ---
 
@@ -81,41 +85,69 @@ def get_model_place(name):
     return model.folder or f"{CONFIG.paths.models}/{name}"
 
 
+def list_model_files(name, *parts):
+    """The files of a model by their path in its folder: all, or those of some subfolders."""
+    files = CONFIG.models.zoo[name].files
+    return [file for file in files if not parts or file.startswith(parts)]
+
+
 def get_model_files(name, *parts):
-    """The files of a model, or those in some of its folders; none of a package's."""
-    model = CONFIG.models.zoo[name]
+    """What reads a model reads these; none of a package's. Their receipts count, not their dates."""
+    if CONFIG.models.zoo[name].is_packaged:
+        return []
+    folder = get_model_place(name)
+    return [ancient(f"{folder}/{file}") for file in list_model_files(name, *parts)]
+
+
+def get_receipts(name, *parts):
+    """What these files turned out to be."""
+    files = list_model_files(name, *parts)
+    return [f"<results>/models/{name}/{file}.json" for file in files]
+
+
+def get_place(wildcards):
+    """Where a file of a model lies, also inside a package."""
+    return f"{get_model_place(wildcards.model)}/{wildcards.file}"
+
+
+def get_file_to_check(wildcards):
+    """A file of a model; none of a package's."""
+    model = CONFIG.models.zoo[wildcards.model]
     if model.is_packaged:
         return []
-    files = [file for file in model.files if not parts or file.startswith(parts)]
-    paths = [f"{get_model_place(name)}/{file}" for file in files]
-    absent = [path for path in paths if not Path(path).is_file()]
-    if absent and not model.is_fetched:
+    path = get_place(wildcards)
+    if not model.is_fetched and not Path(path).is_file():
         raise WorkflowError(
-            f"{absent[0]} is missing; put the files of {name} there, or name their folder or "
-            f"their source in models.zoo.{name}."
+            f"{path} is missing; put the files of {wildcards.model} there, or name their folder "
+            f"or their source in models.zoo.{wildcards.model}."
         )
-    return paths
-
-
-def get_receipts(*names):
-    """What models turned out to be; their dates count for nothing."""
-    return [ancient(f"<results>/models/{name}.json") for name in dict.fromkeys(names)]
-
-
-def get_files_to_check(wildcards):
-    """Every file of a model."""
-    return get_model_files(wildcards.model)
+    receipt = f"{CONFIG.paths.results}/{CONFIG.experiment}/models/{wildcards.model}"
+    try:
+        require_known(
+            Path(path),
+            Path(f"{receipt}/{wildcards.file}.json"),
+            model.files[wildcards.file],
+            key=f"models.zoo.{wildcards.model}.files.{wildcards.file}",
+        )
+    except DataError as error:
+        raise WorkflowError(str(error)) from None
+    return path
 
 
 def get_pin(wildcards, output):
-    """What a file must be. Taking the output keeps it from being a reason to fetch again."""
+    """What a file must be. Taking the output keeps it from being a reason to rerun."""
     return CONFIG.models.zoo[wildcards.model].files[wildcards.file].model_dump()
 
 
 def get_inputs_from_elsewhere(wildcards):
     """All that comes over a network: NSD's files, the captions, and models, which are checked."""
-    receipts = [f"<results>/models/{name}.json" for name in CONFIG.models_in_use]
-    return [f"<data>/{nsd_files.CAPTIONS_ARCHIVE}", *get_nsd_files(), *receipts]
+    archive = f"<data>/{nsd_files.CAPTIONS_ARCHIVE}"
+    return [archive, *get_nsd_files(), *get_used_receipts()]
+
+
+def get_used_receipts():
+    """What the files of all models in use turned out to be."""
+    return [path for name in CONFIG.used_models for path in get_receipts(name)]
 
 
 def get_nsd_files():
@@ -190,37 +222,16 @@ def get_autoencoder():
     return CONFIG.models.image_variations_autoencoder
 
 
-def get_autoencoder_files(wildcards):
-    """Configuration and weights of that autoencoder."""
-    is_part = CONFIG.models.zoo[get_autoencoder()].loader == "stable_diffusion"
-    return get_model_files(get_autoencoder(), *(["vae/"] if is_part else []))
+def get_autoencoder_parts():
+    """Its name, and the part that it is of a whole Stable Diffusion."""
+    name = get_autoencoder()
+    is_part = CONFIG.models.zoo[name].loader == "stable_diffusion"
+    return (name, "vae/") if is_part else (name,)
 
 
-def get_autoencoder_weights(wildcards):
-    """The weights among them."""
-    return choose_weights(get_autoencoder_files(wildcards))
-
-
-def get_text_files(wildcards):
-    """The parts of Stable Diffusion that embed captions."""
-    return get_model_files(
-        CONFIG.models.stable_diffusion, "text_encoder/", "tokenizer/"
-    )
-
-
-def get_text_weights(wildcards):
-    """The weights among them."""
-    return choose_weights(get_text_files(wildcards))
-
-
-def get_clip_files(wildcards):
-    """The CLIP image tower that guides."""
-    return get_model_files(CONFIG.models.clip_image)
-
-
-def get_clip_weights(wildcards):
-    """The weights among them."""
-    return choose_weights(get_clip_files(wildcards))
+def get_text_parts():
+    """Stable Diffusion, and the parts of it that embed captions."""
+    return CONFIG.models.stable_diffusion, "text_encoder/", "tokenizer/"
 
 
 def choose_weights(paths):
@@ -248,12 +259,12 @@ def get_teacher(wildcards):
     """The stimuli and the autoencoder that teach, if any do."""
     if not has_teacher(wildcards):
         return []
-    return [f"<nsd>/{nsd_files.STIMULI}", *get_autoencoder_files(wildcards)]
+    return [f"<nsd>/{nsd_files.STIMULI}", *get_model_files(*get_autoencoder_parts())]
 
 
-def get_teacher_receipt(wildcards):
+def get_teacher_receipts(wildcards):
     """What that autoencoder is."""
-    return get_receipts(get_autoencoder()) if has_teacher(wildcards) else []
+    return get_receipts(*get_autoencoder_parts()) if has_teacher(wildcards) else []
 
 
 # --- encoding ---
@@ -321,21 +332,17 @@ def is_guided_by_clip(wildcards):
     return get_variant(wildcards).guidance == "clip_layers"
 
 
-def get_stable_diffusion(wildcards):
-    """Every part of Stable Diffusion."""
-    parts = ("scheduler/", "tokenizer/", "text_encoder/", "unet/", "vae/")
-    return get_model_files(CONFIG.models.stable_diffusion, *parts)
-
-
 def get_guidance_model(wildcards):
     """The network that guides, or nothing."""
-    return get_clip_files(wildcards) if is_guided_by_clip(wildcards) else []
+    guided = is_guided_by_clip(wildcards)
+    return get_model_files(CONFIG.models.clip_image) if guided else []
 
 
 def get_generative_receipts(wildcards):
     """What the models are that a variant's pictures come from."""
-    guiding = [CONFIG.models.clip_image] if is_guided_by_clip(wildcards) else []
-    return get_receipts(CONFIG.models.stable_diffusion, *guiding)
+    guided = is_guided_by_clip(wildcards)
+    guiding = get_receipts(CONFIG.models.clip_image) if guided else []
+    return get_receipts(CONFIG.models.stable_diffusion, *DIFFUSION_PARTS) + guiding
 
 
 def get_calibration(wildcards):
@@ -348,11 +355,6 @@ def get_calibration(wildcards):
 
 
 # --- evaluation ---
-
-
-def get_network_weights(wildcards):
-    """Files of the networks that judge."""
-    return [path for name in CONFIG.network_loaders for path in get_model_files(name)]
 
 
 def get_network_place(name):

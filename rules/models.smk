@@ -1,10 +1,9 @@
-# Pretrained models: brought here from the sources that models.zoo names, and checked before anything
-# reads them. A receipt tells what a model's files are. Rules that read weights wait for it, but its
-# date does not count for them: a pin or a licence that is written down later reruns no extraction.
+# Pretrained models: brought here from the sources that models.zoo names, and checked file by file
+# before anything reads them. A file's receipt tells its size and digest. What reads a file waits for
+# its receipt and reruns with it, so neither a file's new date nor a digest that is pinned later
+# reruns an extraction.
 
-FETCHED_MODELS = [
-    name for name, model in CONFIG.models.zoo.items() if model.is_fetched
-]
+FETCHED_MODELS = [name for name, model in CONFIG.models.zoo.items() if model.is_fetched]
 FETCHED_FILES = {
     file for name in FETCHED_MODELS for file in CONFIG.models.zoo[name].files
 }
@@ -12,6 +11,7 @@ FETCHED_FILES = {
 
 localrules:
     fetch_model,
+    check_model,
     fetch_inputs,
 
 
@@ -43,13 +43,13 @@ rule fetch_model:
 
 rule check_model:
     input:
-        files=get_files_to_check,
+        file=get_file_to_check,
     output:
-        receipt="<results>/models/{model}.json",
+        receipt="<results>/models/{model}/{file}.json",
     log:
-        "<results>/logs/check_model/{model}.log",
+        "<results>/logs/check_model/{model}/{file}.log",
     benchmark:
-        "<results>/benchmarks/check_model/{model}.jsonl"
+        "<results>/benchmarks/check_model/{model}/{file}.jsonl"
     wildcard_constraints:
         model=match_any(CONFIG.models.zoo),
     conda:
@@ -59,11 +59,13 @@ rule check_model:
         mem_mb=3000,
         runtime=30,
     params:
-        place=lambda wildcards: get_model_place(wildcards.model),
+        pin=get_pin,
+        place=get_place,
+        key="models.zoo.{model}.files.{file}",
         settings=settings("check_model"),
         code=code_id("check_model"),
     message:
-        "checks the files of {wildcards.model}"
+        "checks {wildcards.file} of {wildcards.model}"
     script:
         "../workflow_scripts/check_model.py"
 

@@ -4,7 +4,9 @@
 rule calibrate_guidance:
     input:
         embeddings=get_held_out_embeddings,
-        stable_diffusion=get_stable_diffusion,
+        stable_diffusion=get_model_files(
+            CONFIG.models.stable_diffusion, *DIFFUSION_PARTS
+        ),
         guidance=get_guidance_model,
         models=get_generative_receipts,
     output:
@@ -32,7 +34,9 @@ rule calibrate_guidance:
 rule reconstruct_images:
     input:
         embeddings=get_embeddings,
-        stable_diffusion=get_stable_diffusion,
+        stable_diffusion=get_model_files(
+            CONFIG.models.stable_diffusion, *DIFFUSION_PARTS
+        ),
         guidance=get_guidance_model,
         models=get_generative_receipts,
         calibration=get_calibration,

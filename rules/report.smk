@@ -173,7 +173,7 @@ rule write_report:
         ],
         calibrations=get_calibrations(),
         findings="<results>/findings.json",
-        models=[f"<results>/models/{name}.json" for name in CONFIG.models_in_use],
+        models=get_used_receipts(),
         subjects="<results>/voxels/subjects.csv",
         regions="<results>/voxels/data_card.csv",
         trials="<results>/voxels/trials.csv",

@@ -7,9 +7,9 @@ rule extract_vae_latent:
     input:
         responses=get_responses,
         stimuli=f"<nsd>/{nsd_files.STIMULI}",
-        weights=get_autoencoder_weights,
-        files=get_autoencoder_files,
-        model=get_receipts(get_autoencoder()),
+        weights=choose_weights(get_model_files(*get_autoencoder_parts())),
+        files=get_model_files(*get_autoencoder_parts()),
+        model=get_receipts(*get_autoencoder_parts()),
     output:
         target="<results>/targets/vae_latent.h5",
     log:
@@ -18,7 +18,7 @@ rule extract_vae_latent:
         "<results>/benchmarks/extract_vae_latent/all.jsonl"
     conda:
         "../envs/neuraldiffuser.yaml"
-    threads: 1
+    threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=8000,
@@ -37,9 +37,9 @@ rule extract_clip_text:
         responses=get_responses,
         information=f"<nsd>/{nsd_files.STIMULUS_INFORMATION}",
         annotations=[f"<data>/{path}" for path in nsd_files.CAPTIONS],
-        weights=get_text_weights,
-        files=get_text_files,
-        model=get_receipts(CONFIG.models.stable_diffusion),
+        weights=choose_weights(get_model_files(*get_text_parts())),
+        files=get_model_files(*get_text_parts()),
+        model=get_receipts(*get_text_parts()),
     output:
         target="<results>/targets/clip_text.h5",
     log:
@@ -48,7 +48,7 @@ rule extract_clip_text:
         "<results>/benchmarks/extract_clip_text/all.jsonl"
     conda:
         "../envs/neuraldiffuser.yaml"
-    threads: 1
+    threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=8000,
@@ -66,8 +66,8 @@ rule extract_clip_image:
     input:
         responses=get_responses,
         stimuli=f"<nsd>/{nsd_files.STIMULI}",
-        weights=get_clip_weights,
-        files=get_clip_files,
+        weights=choose_weights(get_model_files(CONFIG.models.clip_image)),
+        files=get_model_files(CONFIG.models.clip_image),
         model=get_receipts(CONFIG.models.clip_image),
     output:
         targets=[
@@ -80,7 +80,7 @@ rule extract_clip_image:
         "<results>/benchmarks/extract_clip_image/all.jsonl"
     conda:
         "../envs/neuraldiffuser.yaml"
-    threads: 1
+    threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=8000,

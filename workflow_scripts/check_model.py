@@ -1,27 +1,28 @@
-"""Checks a model's files before anything reads them: weights enter, a receipt leaves."""
+"""Checks a file of a model before anything reads it: a file enters, a receipt leaves."""
 
 from pathlib import Path
 
 from neuraldiffuser import runtime, storage
-from neuraldiffuser.config.models import PretrainedModel
+from neuraldiffuser.config.models import PinnedFile
 from neuraldiffuser.models import check, places
 
 
 def check_model(
-    *, place: Path | str, path_to_receipt: Path | str, name: str, model: PretrainedModel
+    *, place: Path | str, path_to_receipt: Path | str, key: str, pin: PinnedFile, loader: str
 ) -> None:
-    """Writes which files the model consists of, with their digests.
+    """Writes what the file is: its size and its digest.
 
     Args:
-        place: folder of its files, or package://module.
+        place: the file's path, or package://module/path.
         path_to_receipt: where what was found goes, as JSON.
-        name: the model's in the zoo.
-        model: its description.
+        key: where in the configuration the pin stands.
+        pin: what the file must be, as far as that is known.
+        loader: of the model.
 
     Raises:
-        DataError: a file is missing, not the pinned one, or could run code.
+        DataError: the file is missing, not the pinned one, or could run code.
     """
-    found = check.check_files(model, places.resolve(place), name=name)
+    found = check.check_file(places.resolve(place), pin, loader=loader, key=key)
     storage.write_json(path_to_receipt, found)
 
 
@@ -30,6 +31,7 @@ if __name__ == "__main__":
         check_model(
             place=snakemake.params.place,  # noqa: F821
             path_to_receipt=snakemake.output.receipt,  # noqa: F821
-            name=snakemake.wildcards.model,  # noqa: F821
+            key=snakemake.params.key,  # noqa: F821
+            pin=PinnedFile(**snakemake.params.pin),  # noqa: F821
             **settings,
         )

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 SECONDS_BETWEEN_PROGRESS_LINES = 5.0
 
 # Read on import by the libraries of Hugging Face, which scripts import after this module. Jobs
-# report their own progress, bars of loading weights would only hide it; nobody else is told of them.
+# report their own progress, bars of loading weights would only hide it; nobody else hears of them.
 os.environ |= {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -4,6 +4,7 @@ from neuraldiffuser.config.base import Section
 from neuraldiffuser.config.decoder import DecoderSettings
 from neuraldiffuser.config.encoding import EncodingSettings
 from neuraldiffuser.config.evaluation import Evaluation
+from neuraldiffuser.config.models import PretrainedModel
 from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.config.report import Presentation, Report
 from neuraldiffuser.config.targets import TargetSettings
@@ -17,6 +18,7 @@ class Description(Section):
     pretraining_subjects: tuple[str, ...]
     seed: int
     betas: str
+    used_models: dict[str, PretrainedModel]
     voxels: Voxels
     targets: TargetSettings
     decoder: DecoderSettings

@@ -11,7 +11,7 @@ from neuraldiffuser.config.description import Description
 from neuraldiffuser.config.encoding import EncodingSettings
 from neuraldiffuser.config.evaluation import Evaluation
 from neuraldiffuser.config.mini import Mini
-from neuraldiffuser.config.models import NETWORK_LOADERS, ModelSettings
+from neuraldiffuser.config.models import NETWORK_LOADERS, ModelSettings, PretrainedModel
 from neuraldiffuser.config.nsd import Nsd, SubjectName
 from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.config.report import Presentation, Report
@@ -104,14 +104,14 @@ class Config(Section):
         return {each.model: self.models.zoo[each.model].loader for each in networks}
 
     @property
-    def models_in_use(self) -> tuple[str, ...]:
-        """Names of the models that the experiment reads."""
+    def used_models(self) -> dict[str, PretrainedModel]:
+        """The models that the experiment reads."""
         used = [self.models.stable_diffusion, self.models.clip_image, *self.network_loaders]
         if self.targets.vae_latent.autoencoder == "image_variations":
             used.append(self.models.image_variations_autoencoder)
         if self.encoding.source == "released":
             used.append(self.models.gnet)
-        return tuple(name for name in self.models.zoo if name in used)
+        return {name: model for name, model in self.models.zoo.items() if name in used}
 
     @model_validator(mode="after")
     def name_networks_that_exist(self) -> "Config":

@@ -77,21 +77,24 @@ STAGES: dict[str, dict[str, str]] = {
         "source": "models.zoo.{model}.source",
     },
     "check_model": {
-        "model": "models.zoo.{model}",
+        "loader": "models.zoo.{model}.loader",
     },
     "extract_vae_latent": {
         "settings": "targets.vae_latent",
+        "precision": "targets.precision",
         "dtype": "targets.dtype",
         "sessions": "nsd.sessions",
         "seed": "seed",
     },
     "extract_clip_text": {
         "settings": "targets.clip_text",
+        "precision": "targets.precision",
         "dtype": "targets.dtype",
         "sessions": "nsd.sessions",
     },
     "extract_clip_image": {
         "settings": "targets.clip_image",
+        "precision": "targets.precision",
         "dtype": "targets.dtype",
         "sessions": "nsd.sessions",
     },

@@ -1,4 +1,4 @@
-"""Whether the files of a model are those that the zoo describes, and can be read safely.
+"""Whether a model's file is the one that the zoo describes, and can be read safely.
 
 A format that may run code when it is loaded is refused: weights come from strangers.
 """
@@ -10,62 +10,33 @@ from pathlib import Path
 from typing import Any
 
 from neuraldiffuser import runtime
-from neuraldiffuser.config.models import PinnedFile, PretrainedModel
+from neuraldiffuser.config.models import PinnedFile
 from neuraldiffuser.errors import DataError
+from neuraldiffuser.models.pins import require_pinned
 
 BYTES_PER_READ = 1 << 24
 RESTRICTED = "gnet"  # the loader whose pickle no one but a restricted unpickler ever opens
 
 
-def check_files(model: PretrainedModel, folder: Path, *, name: str) -> dict[str, Any]:
-    """What is known of a model once its files have been checked.
+def check_file(path: Path, pin: PinnedFile, *, loader: str, key: str) -> dict[str, Any]:
+    """A file's size and sha256, once it has been checked.
 
     Args:
-        model: the zoo's description.
-        folder: where its files lie.
-        name: in the zoo, for errors.
-
-    Returns:
-        role, source, licence, loader, and by file its size, sha256 and whether that was pinned.
+        path: the file.
+        pin: what it must be, as far as that is known.
+        loader: of its model.
+        key: where in the configuration the pin stands, for errors.
 
     Raises:
-        DataError: a file is missing, not the pinned one, or could run code.
+        DataError: it is missing, not the pinned one, or could run code.
     """
-    remedy = "delete it to have it fetched anew" if model.is_fetched else "put the right one there"
-    checked = {}
-    for file, pin in model.files.items():
-        path = Path(folder, file)
-        found = measure(path)
-        require_pinned(path, found, pin, key=f"models.zoo.{name}.files.{file}", remedy=remedy)
-        if model.loader != RESTRICTED:
-            require_data(path)
-        checked[file] = found | {"pinned": pin.sha256 is not None}
-    told = model.model_dump(mode="json", include={"role", "source", "licence", "loader"})
-    return told | {"files": checked}
-
-
-def measure(path: Path) -> dict[str, Any]:
-    """A file's size and sha256; raises DataError if it is missing."""
     if not path.is_file():
         raise DataError(f"{path} is missing; put it there, or let it be fetched.")
-    return {"size": path.stat().st_size, "sha256": digest(path)}
-
-
-def require_pinned(
-    path: Path, found: dict[str, Any], pin: PinnedFile, *, key: str, remedy: str
-) -> None:
-    """Raises DataError where a file is not the pinned one, naming both."""
-    expected = pin.model_dump(exclude_none=True)
-    if not expected.items() <= found.items():
-        raise DataError(
-            f"{path} is {_write(found)}, but {key} says {_write(expected)}; {remedy}, or, if this "
-            "is the file you want, write there what it is."
-        )
-
-
-def _write(pin: dict[str, Any]) -> str:
-    """A pin as YAML has it."""
-    return "{" + ", ".join(f"{key}: {value}" for key, value in pin.items()) + "}"
+    found = {"size": path.stat().st_size, "sha256": digest(path)}
+    require_pinned(path, found, pin, key=key)
+    if loader != RESTRICTED:
+        require_data(path)
+    return found
 
 
 def digest(path: Path) -> str:

@@ -96,7 +96,7 @@ def render_report(
         citation=CITATION,
         **show_data(card, figures, evidence.region_pictures),
         calibrations=show_calibrations(Sources({"calibrations": evidence.calibrations})),
-        models=show_frame(list_models(evidence.models)),
+        models=show_frame(list_models(description.used_models, evidence.models)),
         switches=show_switches(description),
         reading_words=tell_departures(description),
         stages=show_frame(list_stages(sidecars)),
