@@ -31,10 +31,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class World:
-    """A folder in which the workflow runs with given overlays of the configuration."""
+    """A folder in which the workflow runs with given overlays of the configuration.
+
+    Folders in ``library`` come first where Snakemake and its jobs look for modules.
+    """
 
     folder: Path
     overlays: tuple[Path, ...] = (CORRECTED, MINIATURE, TINY)
+    library: tuple[Path, ...] = ()
 
     def snakemake(self, *arguments: str, changes: dict | None = None) -> Answer:
         """Runs Snakemake with this world's configuration, plus some changed keys."""
@@ -55,7 +59,8 @@ class World:
             "--configfile",
             *(str(path) for path in self._overlays(changes or {})),
         ]
-        environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "workflow_scripts")}
+        library = [*self.library, REPOSITORY / "workflow_scripts"]
+        environment = os.environ | {"PYTHONPATH": ":".join(map(str, library))}
         answer = subprocess.run(command, env=environment, capture_output=True, text=True)
         return Answer(answer.returncode == 0, answer.stdout + answer.stderr)
 

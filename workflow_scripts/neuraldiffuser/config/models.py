@@ -16,7 +16,7 @@ NetworkLoader = Literal[
     "open_clip",
     "efficientnet_lite0",
 ]
-Loader = Literal["stable_diffusion", "autoencoder", "gnet"] | NetworkLoader
+Loader = Literal["stable_diffusion", "autoencoder", "gnet", NetworkLoader]
 NETWORK_LOADERS = get_args(NetworkLoader)
 
 # What loaders read, in the layouts of diffusers and open_clip; every other loader reads one file.
