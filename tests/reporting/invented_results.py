@@ -4,6 +4,7 @@ Nothing here was measured: the numbers are drawn from a seeded generator, only t
 figures and the report.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,7 @@ PATTERNS = {
     "voxels": ["voxels/*.h5"],
     "encoders": ["encoders/*.h5"],
     "calibrations": ["calibrations/*/*.json"],
+    "models": ["models/**/*.json"],
     "stimuli": ["../nsd_stimuli.hdf5"],
 }
 
@@ -87,6 +89,7 @@ def invent(
     write_decoding(world)
     write_brains(world)
     write_findings(world)
+    write_receipts(world)
     return world
 
 
@@ -341,6 +344,14 @@ def write_findings(world: World) -> None:
             ],
         },
     )
+
+
+def write_receipts(world: World) -> None:
+    """What the files of the models in use were found to be: a digest of each file's name."""
+    for name, model in configure(world).used_models.items():
+        for file in model.files:
+            found = {"size": len(file), "sha256": hashlib.sha256(file.encode()).hexdigest()}
+            storage.write_json(world.results / f"models/{name}/{file}.json", found)
 
 
 def configure(world: World, **report: object) -> Config:

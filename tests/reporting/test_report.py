@@ -1,3 +1,4 @@
+import hashlib
 import html
 import json
 import re
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from neuraldiffuser import storage
+from neuraldiffuser.config.models import PinnedFile
 from neuraldiffuser.reporting import catalogue, gallery, report, sheets, tables
+from neuraldiffuser.reporting.models_table import list_models
 from neuraldiffuser.reporting.result import write_figure
 from neuraldiffuser.reporting.sources import Sources
 
@@ -39,6 +42,7 @@ def evidence(world, experiment, drawn, tmp_path_factory):
         tables=[folder / f"{name}.csv" for name in catalogue.TABLES],
         sheets=[folder / "stimulus.jpg"],
         calibrations=world.paths("calibrations"),
+        models=world.paths("models"),
         findings=world.results / "findings.json",
         region_pictures=sorted(world.results.glob("figures/regions_*.png")),
         data_card={
@@ -149,6 +153,28 @@ def test_the_data_card_tells_what_its_tables_hold(page, world):
     assert "31.4 [8, 63] (210)" in told
     for subject in world.subjects:
         assert f"Where the voxels of {subject} lie" in told
+
+
+def test_models_are_told_with_their_digests(page):
+    told = text_of(page, "made")
+    weights = "alexnet-owt-7be5be79.pth"
+    digest = hashlib.sha256(weights.encode()).hexdigest()[:12]
+    assert (
+        "alexnet judge https://download.pytorch.org/models BSD-3-Clause (torchvision's; the "
+        f"weights carry no terms of their own) {weights} {digest} pinned"
+    ) in told
+    assert "unet/diffusion_pytorch_model.safetensors" in told
+    assert "swav_800ep" not in told, "no judge uses it"
+    assert "vocab.json" not in told, "the table shows weights alone"
+
+
+def test_an_unpinned_model_and_ones_own_folder_are_told(world, config):
+    own = config.models.zoo["alexnet"].model_copy(
+        update={"folder": "/mine", "files": {"alexnet-owt-7be5be79.pth": PinnedFile()}}
+    )
+    table = list_models({"alexnet": own}, world.paths("models"))
+    (row,) = table.to_dict("records")
+    assert (row["source"], row["digest"]) == ("/mine", "not pinned")
 
 
 def test_warnings_are_always_there(page):
