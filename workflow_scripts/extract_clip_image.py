@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from neuraldiffuser import runtime
 from neuraldiffuser.config.targets import ClipImageSettings
 from neuraldiffuser.features import targets
 from neuraldiffuser.features.clip_image import load_clip_image
 from neuraldiffuser.features.store import Target, write_resumably
-from neuraldiffuser.nsd.stimuli import read_images
 
 
 def extract_clip_image(
@@ -18,6 +19,7 @@ def extract_clip_image(
     path_to_weights: Path | str,
     paths_to_targets: Sequence[Path | str],
     settings: ClipImageSettings,
+    precision: str,
     dtype: str,
     sessions: Mapping[str, int],
 ) -> None:
@@ -29,22 +31,26 @@ def extract_clip_image(
         antialias=settings.antialias,
         layers=settings.layers,
         device=runtime.execution().device,
+        dtype=getattr(torch, precision),
     )
     names = [targets.clip_image_target(layer) for layer in settings.layers]
     files = {
         name: Target(
             path=Path(path),
             shape=clip.shape,
-            attributes=targets.describe_target(name, settings, path_to_weights),
+            attributes=targets.describe_target(
+                name, settings, precision=precision, path_to_weights=path_to_weights
+            ),
         )
         for name, path in zip(names, paths_to_targets, strict=True)
     }
+    extraction = targets.extract_clip_images(clip, path_to_stimuli, dtype=dtype)
     write_resumably(
         files,
         targets.find_ids_in_use(paths_to_responses, sessions=sessions),
-        targets.compute_clip_images(clip, lambda ids: read_images(path_to_stimuli, ids)),
+        extraction,
         dtype=dtype,
-        piece=targets.PIECE,
+        batch_size=extraction.batch_size,
         origin=targets.describe_origin("extract_clip_image", [path_to_stimuli, path_to_weights]),
     )
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from neuraldiffuser import runtime
 from neuraldiffuser.config.targets import ClipTextSettings
 from neuraldiffuser.features import targets
@@ -19,12 +21,17 @@ def extract_clip_text(
     path_to_weights: Path | str,
     path_to_target: Path | str,
     settings: ClipTextSettings,
+    precision: str,
     dtype: str,
     sessions: Mapping[str, int],
 ) -> None:
     """Writes the embedding of each stimulus's captions."""
     path_to_weights = Path(path_to_weights)
-    text = load_clip_text(path_to_weights.parents[1], device=runtime.execution().device)
+    text = load_clip_text(
+        path_to_weights.parents[1],
+        device=runtime.execution().device,
+        dtype=getattr(torch, precision),
+    )
     ids = targets.find_ids_in_use(paths_to_responses, sessions=sessions)
     captions = read_captions(
         path_to_information=path_to_information,
@@ -34,15 +41,18 @@ def extract_clip_text(
     target = Target(
         path=Path(path_to_target),
         shape=text.shape,
-        attributes=targets.describe_target(targets.CLIP_TEXT, settings, path_to_weights),
+        attributes=targets.describe_target(
+            targets.CLIP_TEXT, settings, precision=precision, path_to_weights=path_to_weights
+        ),
     )
     sources = [path_to_information, *paths_to_annotations, path_to_weights]
+    extraction = targets.extract_clip_texts(text, captions, settings=settings, dtype=dtype)
     write_resumably(
         {targets.CLIP_TEXT: target},
         ids,
-        targets.compute_clip_texts(text, captions, settings=settings),
+        extraction,
         dtype=dtype,
-        piece=targets.PIECE,
+        batch_size=extraction.batch_size,
         origin=targets.describe_origin("extract_clip_text", sources),
     )
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from neuraldiffuser import runtime
 from neuraldiffuser.config.targets import VaeLatentSettings
 from neuraldiffuser.features import targets, vae_latent
 from neuraldiffuser.features.store import Target, write_resumably
-from neuraldiffuser.nsd.stimuli import read_images
 
 
 def extract_vae_latent(
@@ -17,29 +18,34 @@ def extract_vae_latent(
     path_to_weights: Path | str,
     path_to_target: Path | str,
     settings: VaeLatentSettings,
+    precision: str,
     dtype: str,
     sessions: Mapping[str, int],
     seed: int,
 ) -> None:
     """Writes each stimulus's latent, multiplied by the autoencoder's scaling factor."""
     path_to_weights = Path(path_to_weights)
-    autoencoder = vae_latent.load_autoencoder(
-        path_to_weights.parent, device=runtime.execution().device
+    autoencoder = vae_latent.load_encoder(
+        path_to_weights.parent,
+        device=runtime.execution().device,
+        dtype=getattr(torch, precision),
     )
     target = Target(
         path=Path(path_to_target),
         shape=vae_latent.latent_shape(autoencoder, settings.image_size),
-        attributes=targets.describe_target(targets.VAE_LATENT, settings, path_to_weights),
+        attributes=targets.describe_target(
+            targets.VAE_LATENT, settings, precision=precision, path_to_weights=path_to_weights
+        ),
     )
-    compute = targets.compute_vae_latents(
-        autoencoder, lambda ids: read_images(path_to_stimuli, ids), settings=settings, seed=seed
+    extraction = targets.extract_vae_latents(
+        autoencoder, path_to_stimuli, settings=settings, seed=seed, dtype=dtype
     )
     write_resumably(
         {targets.VAE_LATENT: target},
         targets.find_ids_in_use(paths_to_responses, sessions=sessions),
-        compute,
+        extraction,
         dtype=dtype,
-        piece=targets.PIECE,
+        batch_size=extraction.batch_size,
         origin={"seed": seed}
         | targets.describe_origin("extract_vae_latent", [path_to_stimuli, path_to_weights]),
     )

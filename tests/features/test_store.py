@@ -1,5 +1,6 @@
 import dataclasses
 import time
+from functools import partial
 
 import h5py
 import numpy as np
@@ -33,8 +34,14 @@ def compute(ids):
 
 
 def write(targets, *, function=compute, ids=IDS, **changes):
-    arguments = {"dtype": "float16", "piece": 3, "origin": {"code": "1"}} | changes
-    store.write_resumably(targets, ids, function, **arguments)
+    arguments = {"dtype": "float16", "batch_size": 3, "origin": {"code": "1"}} | changes
+    store.write_resumably(targets, ids, partial(map, function), **arguments)
+
+
+@pytest.fixture(autouse=True)
+def pieces_of_one_batch(monkeypatch):
+    """A run can go on after every three rows."""
+    monkeypatch.setattr(store, "PIECE", 3)
 
 
 def stop_at(call, seen=None):
@@ -77,15 +84,15 @@ def test_a_killed_run_goes_on_where_it_stopped_and_ends_with_the_same_bytes(tmp_
 
 
 def test_death_between_two_files_of_a_piece_costs_that_piece(tmp_path, monkeypatch):
-    original, calls = store.write_rows, []
+    original, calls = store.record_progress, []
 
     def dies(target, *arguments):
         calls.append(target.path.name)
-        if len(calls) == 4:
+        if len(calls) == 6:  # two files begun, a piece of both noted, one noted, one not
             raise Killed
         original(target, *arguments)
 
-    monkeypatch.setattr(store, "write_rows", dies)
+    monkeypatch.setattr(store, "record_progress", dies)
     with pytest.raises(Killed):
         write(make_targets(tmp_path))
     monkeypatch.undo()
@@ -99,7 +106,7 @@ def test_death_between_two_files_of_a_piece_costs_that_piece(tmp_path, monkeypat
     "change",
     [
         {"origin": {"code": "2"}},
-        {"piece": 2},
+        {"batch_size": 2},
         {"dtype": "float32"},
         {"ids": IDS + 1},
     ],

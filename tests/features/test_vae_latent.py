@@ -12,7 +12,12 @@ IDS = np.array([7, 3, 900, 12, 5])
 
 @pytest.fixture(scope="module")
 def autoencoder(stable_diffusion):
-    return vae_latent.load_autoencoder(stable_diffusion / "vae")
+    return vae_latent.load_encoder(stable_diffusion / "vae")
+
+
+def prepare(pictures, **sizes):
+    stimuli = vae_latent.resize_stimuli(pictures, **sizes)
+    return vae_latent.normalise_stimuli(stimuli, **sizes)
 
 
 def encode(autoencoder, prepared, *, posterior, ids=IDS, seed=0):
@@ -25,15 +30,15 @@ def encode(autoencoder, prepared, *, posterior, ids=IDS, seed=0):
 
 
 def test_images_are_pils_lanczos_in_minus_one_to_one(pictures):
-    prepared = vae_latent.prepare_images(pictures, image_size=32, source_size=None)
+    prepared = prepare(pictures, image_size=32, source_size=None)
     small = Image.fromarray(pictures[1]).resize((32, 32), Image.Resampling.LANCZOS)
     expected = np.asarray(small, dtype=np.float32) / 127.5 - 1
     np.testing.assert_allclose(prepared[1].permute(1, 2, 0), expected, atol=1e-6)
 
 
 def test_source_size_blurs(pictures):
-    straight = vae_latent.prepare_images(pictures, image_size=32, source_size=None)
-    blurred = vae_latent.prepare_images(pictures, image_size=32, source_size=8)
+    straight = prepare(pictures, image_size=32, source_size=None)
+    blurred = prepare(pictures, image_size=32, source_size=8)
     assert blurred.shape == straight.shape
     assert (blurred - straight).abs().max() > 0.02
     roughness = [prepared.diff(dim=-1).abs().mean() for prepared in (blurred, straight)]
@@ -41,7 +46,7 @@ def test_source_size_blurs(pictures):
 
 
 def test_mode_and_sample_follow_the_distribution_of_each_image(autoencoder, pictures):
-    prepared = vae_latent.prepare_images(pictures, image_size=32, source_size=None)
+    prepared = prepare(pictures, image_size=32, source_size=None)
     mode = encode(autoencoder, prepared, posterior="mode")
     sample = encode(autoencoder, prepared, posterior="sample")
     noise = vae_latent.draw_noise(IDS, shape=tiny_models.LATENT_SHAPE, seed=0)
@@ -56,7 +61,7 @@ def test_mode_and_sample_follow_the_distribution_of_each_image(autoencoder, pict
 
 
 def test_scaling_factor_is_the_autoencoders_own(autoencoder, pictures, monkeypatch):
-    prepared = vae_latent.prepare_images(pictures, image_size=32, source_size=None)
+    prepared = prepare(pictures, image_size=32, source_size=None)
     before = encode(autoencoder, prepared, posterior="mode")
     monkeypatch.setattr(autoencoder, "_internal_dict", {**autoencoder.config})
     autoencoder.register_to_config(scaling_factor=1.5)

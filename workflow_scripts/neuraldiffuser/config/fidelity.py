@@ -80,6 +80,15 @@ SWITCHES: tuple[Switch, ...] = (
         "twice and its noise with it. With 40 sessions every test image has three.",
     ),
     Switch(
+        key="targets.precision",
+        place="Number format in which targets are computed",
+        paper="silent",
+        released="float16",
+        corrected="float32",
+        why="The released code extracts under autocast to float16. That is fast on a GPU and errs "
+        "as much as storing targets in float16 does.",
+    ),
+    Switch(
         key="targets.vae_latent.autoencoder",
         place="Whose latent the low-level decoder learns",
         paper="the VAE of Stable Diffusion",

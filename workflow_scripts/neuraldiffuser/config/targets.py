@@ -80,6 +80,11 @@ class ClipImageSettings(Section):
 class TargetSettings(Section):
     """Ground-truth targets: one file each, with a row per image in use."""
 
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float16",
+        description="Number format of the models' weights and passes: float16, as the released"
+        " extraction has it on a GPU, or float32 (corrected), the only fast one on a CPU.",
+    )
     dtype: Literal["float16", "float32"] = Field(
         "float16", description="Precision in which targets are stored."
     )

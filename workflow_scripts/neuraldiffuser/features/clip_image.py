@@ -8,6 +8,7 @@ import neuraldiffuser.torchvision_schemas  # noqa: F401  before open_clip
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from neuraldiffuser.errors import ConfigError, DataError
 from neuraldiffuser.features import images as preprocessing
@@ -78,9 +79,24 @@ class ClipLayers(nn.Module):
 
 def run_block(block: nn.Module, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A residual attention block: its output, and its MLP's projection before the residual sum."""
-    attended = tokens + block.ls_1(block.attention(block.ln_1(tokens)))
+    attended = tokens + block.ls_1(attend(block.attn, block.ln_1(tokens)))
     projection = block.mlp(block.ln_2(attended))
     return attended + block.ls_2(projection), projection
+
+
+def attend(attention: nn.MultiheadAttention, tokens: torch.Tensor) -> torch.Tensor:
+    """Self-attention (n, tokens, width) with the module's weights.
+
+    The module itself computes with other kernels where no gradient is asked for; extraction and
+    guidance shall share every one, and all of them the fused attention.
+    """
+    joint = functional.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
+    query, key, value = (
+        part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)  # (n, heads, tokens, width)
+        for part in joint.chunk(3, dim=-1)
+    )
+    mixed = functional.scaled_dot_product_attention(query, key, value)
+    return attention.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
 def _require_blocks(layers: Sequence[int], *, node: str, depth: int) -> None:

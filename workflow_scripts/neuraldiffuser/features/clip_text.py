@@ -1,17 +1,17 @@
 """Embeddings of captions: the states of Stable Diffusion's text encoder."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import neuraldiffuser.torchvision_schemas  # noqa: F401  before transformers
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.features.pretrained import UNREADABLE, first_sentence, load_pretrained
-
-BATCH_SIZE = 256
 
 
 def use_all_captions(captions: Sequence[str]) -> list[str]:
@@ -50,8 +50,8 @@ class ClipText:
         self.encoder = encoder
         self.shape = (encoder.config.max_position_embeddings, encoder.config.hidden_size)
 
-    def embed(self, captions: Sequence[str]) -> torch.Tensor:
-        """Captions to (n, tokens, width): last hidden states after the final layer norm.
+    def tokenise(self, captions: Sequence[str]) -> torch.Tensor:
+        """Captions to (n, tokens) int64, on the host.
 
         Captions are padded, or cut, to the encoder's full length, as Stable Diffusion does.
         """
@@ -62,7 +62,15 @@ class ClipText:
             truncation=True,
             return_tensors="pt",
         )
-        return self.encoder(encoded.input_ids.to(self.encoder.device))[0]
+        return encoded.input_ids
+
+    def encode(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(n, tokens) to (n, tokens, width): last hidden states after the final layer norm."""
+        return self.encoder(tokens.to(self.encoder.device))[0]
+
+    def embed(self, captions: Sequence[str]) -> torch.Tensor:
+        """Captions to (n, tokens, width)."""
+        return self.encode(self.tokenise(captions))
 
 
 def load_clip_text(
@@ -91,19 +99,30 @@ def load_clip_text(
     return ClipText(tokenizer, encoder)
 
 
-@torch.no_grad()
-def embed_captions(
+@dataclass(frozen=True)
+class Wordings:
+    """The captions of n images, each distinct one tokenised once.
+
+    Attributes:
+        tokens: (distinct captions, tokens) int64.
+        caption: (captions,) int64, the row in ``tokens`` of every caption, image after image.
+        start: (n,) int64, where in ``caption`` each image begins.
+    """
+
+    tokens: torch.Tensor
+    caption: torch.Tensor
+    start: torch.Tensor
+
+
+def tokenise_captions(
     text: ClipText, captions: Sequence[Sequence[str]], *, selection: str = "mean"
-) -> torch.Tensor:
-    """Embeds each image's captions and averages over them.
+) -> Wordings:
+    """Tokenises each image's captions, on the host.
 
     Args:
         text: from ``load_clip_text``.
         captions: for each of n images, its captions.
         selection: a key of ``CAPTIONS``.
-
-    Returns:
-        (n, tokens, width) float32.
 
     Raises:
         DataError: an image has no caption.
@@ -116,6 +135,21 @@ def embed_captions(
             "needs at least one."
         )
     flat = [caption for of_image in chosen for caption in of_image]
-    batches = range(0, len(flat), BATCH_SIZE)
-    states = torch.cat([text.embed(flat[start : start + BATCH_SIZE]).float() for start in batches])
-    return torch.segment_reduce(states, "mean", lengths=counts.to(states.device), axis=0)
+    row = {caption: number for number, caption in enumerate(dict.fromkeys(flat))}
+    return Wordings(
+        tokens=text.tokenise(list(row)),
+        caption=torch.tensor([row[caption] for caption in flat]),
+        start=counts.cumsum(0) - counts,
+    )
+
+
+@torch.inference_mode()
+def embed_captions(text: ClipText, wordings: Wordings) -> torch.Tensor:
+    """Embeds each distinct caption and averages over those of an image, (n, tokens, width) float32.
+
+    The states of all captions are in memory at once.
+    """
+    states = text.encode(wordings.tokens).float().flatten(1)
+    caption, start = wordings.caption.to(states.device), wordings.start.to(states.device)
+    means = functional.embedding_bag(caption, states, start, mode="mean")
+    return means.unflatten(1, text.shape)

@@ -8,7 +8,8 @@ its final name when its last row is written.
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,42 +37,60 @@ class Target:
     attributes: Mapping[str, Any]
 
 
+PIECE = 256  # rows between two points from which a killed run can go on, at most
+
+
 def write_resumably(
     targets: Mapping[str, Target],
     ids: np.ndarray,
-    compute: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    compute: Callable[[Iterable[np.ndarray]], Iterable[Mapping[str, np.ndarray]]],
     *,
     dtype: str,
-    piece: int,
+    batch_size: int,
     origin: Mapping[str, Any],
 ) -> None:
-    """Computes targets for ``ids`` piece by piece and writes them, going on where a run stopped.
+    """Computes targets for ``ids`` batch by batch and writes them, going on where a run stopped.
+
+    Wherever a run stopped, the next one forms the same batches.
 
     Args:
         targets: by name; all are computed together.
         ids: (n,) ascending 73k ids.
-        compute: ids of a piece to {name: (m, *shape)}; its result may depend on those ids alone.
+        compute: batches of ids to {name: (m, *shape)} for each; it may take batches ahead, and a
+            result may depend on the ids of its own batch alone.
         dtype: of the stored embeddings.
-        piece: rows between two points from which a run can go on.
+        batch_size: ids of a batch.
         origin: what else the rows depend on (code, inputs); another run's file of another origin
             is begun anew.
 
     Raises:
-        DataError: a computed target is not finite, or has another shape than announced.
+        DataError: a computed target is not finite in ``dtype``, or has another shape than
+            announced.
     """
-    identity = describe_run(targets, ids, dtype=dtype, piece=piece, origin=origin)
+    identity = describe_run(targets, ids, dtype=dtype, batch_size=batch_size, origin=origin)
     done = min(open_unfinished(target, ids, dtype, identity) for target in targets.values())
+    batches = [
+        slice(start, min(start + batch_size, len(ids)))
+        for start in range(done, len(ids), batch_size)
+    ]
+    piece = max(1, PIECE // batch_size) * batch_size
     bar = runtime.progress(
-        total=len(ids), description=f"computing {', '.join(targets)}", unit="image"
+        total=len(ids), initial=done, description=f"computing {', '.join(targets)}", unit="image"
     )
-    bar.update(done)
-    for start in range(done, len(ids), piece):
-        rows = slice(start, min(start + piece, len(ids)))
-        computed = compute(ids[rows])
-        for name, target in targets.items():
-            write_rows(target, computed[name], rows, dtype)
-            record_progress(target, rows.stop, identity)
-        bar.update(rows.stop - rows.start)
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context(h5py.File(unfinished_path(target.path), "r+"))
+            for name, target in targets.items()
+        }
+        computed = compute(ids[rows] for rows in batches)
+        for rows, values in zip(batches, computed, strict=True):
+            for name, target in targets.items():
+                write_rows(files[name], values[name], rows, target)
+            if rows.stop % piece == 0 or rows.stop == len(ids):
+                for name, target in targets.items():
+                    wait_for_disk(files[name])
+                    record_progress(target, rows.stop, identity)
+            bar.update(rows.stop - rows.start)
     bar.close()
     for target in targets.values():
         os.replace(unfinished_path(target.path), target.path)
@@ -83,7 +102,7 @@ def describe_run(
     ids: np.ndarray,
     *,
     dtype: str,
-    piece: int,
+    batch_size: int,
     origin: Mapping[str, Any],
 ) -> str:
     """A digest of everything that an unfinished file has to share with the run that goes on."""
@@ -94,7 +113,7 @@ def describe_run(
         },
         "ids": hashlib.sha256(np.ascontiguousarray(ids, dtype=np.int64)).hexdigest(),
         "dtype": dtype,
-        "piece": piece,
+        "batch_size": batch_size,
         "origin": dict(origin),
     }
     return hashlib.sha256(canonical_json(described).encode()).hexdigest()
@@ -138,22 +157,26 @@ def allocate(path: Path, target: Target, ids: np.ndarray, dtype: str) -> None:
         file.attrs.update(target.attributes)
 
 
-def write_rows(target: Target, values: np.ndarray, rows: slice, dtype: str) -> None:
-    """Writes computed rows into the unfinished file and waits until they are on the disk."""
+def write_rows(file: h5py.File, values: np.ndarray, rows: slice, target: Target) -> None:
+    """Writes computed rows into the unfinished file."""
     if values.shape[1:] != target.shape:
         raise DataError(
             f"{target.path.name}: computed rows have shape {values.shape[1:]}, but "
             f"{target.shape} was expected; check the model's configuration."
         )
+    embedding = file["embedding"]
     with np.errstate(over="ignore"):  # refused in the next line
-        stored = values.astype(dtype)
+        stored = values.astype(embedding.dtype, copy=False)
     storage.require_finite(
-        stored, f"{target.path.name}, rows {rows.start} to {rows.stop} as {dtype},"
+        stored, f"{target.path.name}, rows {rows.start} to {rows.stop} as {stored.dtype},"
     )
-    with h5py.File(unfinished_path(target.path), "r+") as file:
-        file["embedding"][rows] = stored
-        file.flush()
-        os.fsync(file.id.get_vfd_handle())
+    embedding[rows] = stored
+
+
+def wait_for_disk(file: h5py.File) -> None:
+    """Returns when every row written so far is on the disk."""
+    file.flush()
+    os.fsync(file.id.get_vfd_handle())
 
 
 def record_progress(target: Target, rows: int, identity: str) -> None:

@@ -5,7 +5,8 @@ src/img2feat_guidance.py.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,31 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuraldiffuser import provenance
+from neuraldiffuser import provenance, runtime
 from neuraldiffuser.config.targets import ClipTextSettings, VaeLatentSettings
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.features import images as preprocessing
 from neuraldiffuser.features import vae_latent
 from neuraldiffuser.features.clip_image import ClipLayers
-from neuraldiffuser.features.clip_text import ClipText, embed_captions
+from neuraldiffuser.features.clip_text import (
+    ClipText,
+    Wordings,
+    embed_captions,
+    tokenise_captions,
+)
+from neuraldiffuser.features.pipeline import kernels_that_repeat, map_ahead
 from neuraldiffuser.identity import code_id
 from neuraldiffuser.nsd.design import read_responses
+from neuraldiffuser.nsd.stimuli import read_images
 
 VAE_LATENT = "vae_latent"
 CLIP_TEXT = "clip_text"
-PIECE = 256  # rows between two points from which a killed extraction goes on
-BATCH_SIZE = 32  # larger ones leave the cache and are slower on CPUs
-AUTOENCODER_PIXELS = 2**21  # of a batch: 8 images of 512 pixels
 
-ReadImages = Callable[[np.ndarray], np.ndarray]
-Compute = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+# Images that are computed together. On a CPU more of them leave the cache, on a GPU fewer leave it
+# idle. The autoencoder's batch is counted in pixels: 2 or 8 images of 512 pixels.
+BATCH_SIZES = {"cpu": 32, "cuda": 128}
+AUTOENCODER_PIXELS = {"cpu": 2**19, "cuda": 2**21}
+GPU_WORKERS = 2  # while one thread waits for its rows, the other's batch is being computed
 
 
 def clip_image_target(layer: int) -> str:
@@ -75,68 +83,119 @@ def describe_origin(stage: str, sources: Iterable[Path | str]) -> dict[str, Any]
     }
 
 
-def describe_target(name: str, settings: Any, path_to_weights: Path | str) -> dict[str, str]:
-    """A target file's attributes: its name, its settings and the digest of its model's weights."""
+def describe_target(
+    name: str, settings: Any, *, precision: str, path_to_weights: Path | str
+) -> dict[str, str]:
+    """A target file's attributes: its name, what made it and the digest of its model's weights."""
     return {
         "target": name,
         "settings": settings.model_dump_json(),
+        "precision": precision,
         "weights": provenance.digest_file(Path(path_to_weights)),
     }
 
 
-def compute_vae_latents(
-    autoencoder: nn.Module, read_images: ReadImages, *, settings: VaeLatentSettings, seed: int
-) -> Compute:
-    """A function from ids to {"vae_latent": float32 (n, channels, height, width)}."""
-    shape = vae_latent.latent_shape(autoencoder, settings.image_size)
+@dataclass(frozen=True)
+class Extraction:
+    """How targets are computed: a function from batches of ids to their rows.
 
-    def embed(ids: np.ndarray) -> dict[str, torch.Tensor]:
-        images = vae_latent.prepare_images(
-            read_images(ids), image_size=settings.image_size, source_size=settings.source_size
-        )
+    Attributes:
+        prepare: from 73k ids to whatever ``embed`` takes; runs ahead, on the host.
+        embed: from that to {name: (n, *shape)}, on the device.
+        device: where ``embed`` computes.
+        batch_size: images that are computed together. Another size changes the last bits.
+        dtype: of the rows.
+    """
+
+    prepare: Callable[[np.ndarray], Any]
+    embed: Callable[[Any], Mapping[str, torch.Tensor]]
+    device: str
+    batch_size: int
+    dtype: str
+
+    def __call__(self, batches: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """Rows of each batch, computed ahead of whoever takes them."""
+        threads = runtime.execution().threads
+        prepared = map_ahead(self.prepare, batches, workers=threads)
+        with kernels_that_repeat():
+            yield from map_ahead(
+                lambda batch: to_host(self.embed(batch), dtype=getattr(torch, self.dtype)),
+                prepared,
+                workers=threads if self.device == "cpu" else GPU_WORKERS,
+            )
+
+
+def to_host(rows: Mapping[str, torch.Tensor], *, dtype: torch.dtype) -> dict[str, np.ndarray]:
+    """Tensors of any device as arrays; a GPU rounds and copies them beside its other work."""
+    copies = {name: tensor.to("cpu", dtype, non_blocking=True) for name, tensor in rows.items()}
+    if any(tensor.is_cuda for tensor in rows.values()):
+        torch.cuda.current_stream().record_event().synchronize()
+    return {name: copy.numpy() for name, copy in copies.items()}
+
+
+def extract_vae_latents(
+    autoencoder: nn.Module,
+    path_to_stimuli: Path | str,
+    *,
+    settings: VaeLatentSettings,
+    seed: int,
+    dtype: str,
+) -> Extraction:
+    """From ids to {"vae_latent": (n, channels, height, width)}."""
+    device = autoencoder.device.type
+    shape = vae_latent.latent_shape(autoencoder, settings.image_size)
+    sizes = {"image_size": settings.image_size, "source_size": settings.source_size}
+
+    def prepare(ids: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+        stimuli = vae_latent.resize_stimuli(read_images(path_to_stimuli, ids), **sizes)
+        return ids, preprocessing.place(stimuli, device)
+
+    @torch.inference_mode()
+    def embed(prepared: tuple[np.ndarray, torch.Tensor]) -> dict[str, torch.Tensor]:
+        ids, stimuli = prepared
         latents = vae_latent.encode_latents(
             autoencoder,
-            images,
+            vae_latent.normalise_stimuli(stimuli, **sizes),
             posterior=settings.posterior,
             draw=lambda: vae_latent.draw_noise(ids, shape=shape, seed=seed),
         )
         return {VAE_LATENT: latents}
 
-    return in_batches(embed, max(1, min(BATCH_SIZE, AUTOENCODER_PIXELS // settings.image_size**2)))
+    fitting = AUTOENCODER_PIXELS[device] // settings.image_size**2
+    size = max(1, min(BATCH_SIZES[device], fitting))
+    return Extraction(prepare, embed, device=device, batch_size=size, dtype=dtype)
 
 
-def compute_clip_texts(
-    text: ClipText, captions: Mapping[int, Sequence[str]], *, settings: ClipTextSettings
-) -> Compute:
-    """A function from ids to {"clip_text": float32 (n, tokens, width)}."""
+def extract_clip_texts(
+    text: ClipText,
+    captions: Mapping[int, Sequence[str]],
+    *,
+    settings: ClipTextSettings,
+    dtype: str,
+) -> Extraction:
+    """From ids to {"clip_text": (n, tokens, width)}."""
+    device = text.encoder.device.type
 
-    def embed(ids: np.ndarray) -> dict[str, torch.Tensor]:
-        chosen = [captions[int(id_73k)] for id_73k in ids]
-        return {CLIP_TEXT: embed_captions(text, chosen, selection=settings.captions)}
+    def prepare(ids: np.ndarray) -> Wordings:
+        of_images = [captions[id_73k] for id_73k in ids.tolist()]
+        return tokenise_captions(text, of_images, selection=settings.captions)
 
-    return in_batches(embed, BATCH_SIZE)
+    def embed(wordings: Wordings) -> dict[str, torch.Tensor]:
+        return {CLIP_TEXT: embed_captions(text, wordings)}
 
-
-def compute_clip_images(clip: ClipLayers, read_images: ReadImages) -> Compute:
-    """A function from ids to {"clip_image_02": float32 (n, tokens, width), ...}."""
-    device = next(clip.parameters()).device
-
-    @torch.no_grad()
-    def embed(ids: np.ndarray) -> dict[str, torch.Tensor]:
-        images = preprocessing.to_unit_range(read_images(ids)).to(device)
-        return {clip_image_target(layer): features for layer, features in clip(images).items()}
-
-    return in_batches(embed, BATCH_SIZE)
+    return Extraction(prepare, embed, device=device, batch_size=BATCH_SIZES[device], dtype=dtype)
 
 
-def in_batches(embed: Callable[[np.ndarray], Mapping[str, torch.Tensor]], size: int) -> Compute:
-    """``embed`` on at most ``size`` ids at a time, its results joined as float32 arrays."""
+def extract_clip_images(clip: ClipLayers, path_to_stimuli: Path | str, *, dtype: str) -> Extraction:
+    """From ids to {"clip_image_02": (n, tokens, width), ...}, all layers in one pass."""
+    device = next(clip.parameters()).device.type
 
-    def compute(ids: np.ndarray) -> dict[str, np.ndarray]:
-        parts = [embed(ids[start : start + size]) for start in range(0, len(ids), size)]
-        return {
-            name: torch.cat([part[name] for part in parts]).float().cpu().numpy()
-            for name in parts[0]
-        }
+    def prepare(ids: np.ndarray) -> torch.Tensor:
+        return preprocessing.place(read_images(path_to_stimuli, ids), device)
 
-    return compute
+    @torch.inference_mode()
+    def embed(stimuli: torch.Tensor) -> dict[str, torch.Tensor]:
+        features = clip(preprocessing.to_unit_range(stimuli))
+        return {clip_image_target(layer): tokens for layer, tokens in features.items()}
+
+    return Extraction(prepare, embed, device=device, batch_size=BATCH_SIZES[device], dtype=dtype)

@@ -27,26 +27,46 @@ def load_autoencoder(
     return load_pretrained(AutoencoderKL, path, device=device, dtype=dtype)
 
 
-def prepare_images(images: np.ndarray, *, image_size: int, source_size: int | None) -> torch.Tensor:
-    """Stimuli as the autoencoder sees them.
+def load_encoder(
+    path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> nn.Module:
+    """The half of an autoencoder that encodes; see ``load_autoencoder``."""
+    autoencoder = load_autoencoder(path, dtype=dtype)
+    autoencoder.decoder = autoencoder.post_quant_conv = None
+    # Convolutions are fastest where the channels of a pixel lie side by side.
+    return autoencoder.to(device=device, memory_format=torch.channels_last)
+
+
+def resize_stimuli(images: np.ndarray, *, image_size: int, source_size: int | None) -> np.ndarray:
+    """(n, h, w, 3) uint8 stimuli at ``image_size`` by PIL's Lanczos filter, on the host.
+
+    With a ``source_size`` they are left as they are: ``normalise_stimuli`` resizes them.
+    """
+    if source_size is None:
+        return preprocessing.resize_with_lanczos(images, image_size)
+    return images
+
+
+def normalise_stimuli(
+    images: np.ndarray | torch.Tensor, *, image_size: int, source_size: int | None
+) -> torch.Tensor:
+    """Stimuli from ``resize_stimuli`` as the autoencoder sees them, on the device they are on.
 
     Args:
         images: (n, h, w, 3) uint8.
-        image_size: pixels a side of the result; reached from the stimuli by PIL's Lanczos filter.
+        image_size: pixels a side of the result.
         source_size: shrink to this size first and enlarge again, both bilinear and filtered, as
             the released training target does; None for the stimuli themselves.
 
     Returns:
         (n, 3, image_size, image_size) float32 in [-1, 1].
     """
-    if source_size is None:
-        resized = preprocessing.to_unit_range(preprocessing.resize_with_lanczos(images, image_size))
-    else:
-        unit = preprocessing.to_unit_range(images)
+    unit = preprocessing.to_unit_range(images)
+    if source_size is not None:
         # ASSUME: how the released 224-pixel file was made is not documented.
         shrunk = preprocessing.resize(unit, source_size, antialias=True)
-        resized = preprocessing.resize(shrunk, image_size, antialias=True)
-    return resized * 2 - 1
+        unit = preprocessing.resize(shrunk, image_size, antialias=True)
+    return unit * 2 - 1
 
 
 def take_mode(distribution: Any, _draw: Callable[[], torch.Tensor]) -> torch.Tensor:
@@ -62,7 +82,7 @@ def take_sample(distribution: Any, draw: Callable[[], torch.Tensor]) -> torch.Te
 POSTERIORS = {"mode": take_mode, "sample": take_sample}
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def encode_latents(
     autoencoder: nn.Module,
     images: torch.Tensor,
