@@ -1,7 +1,10 @@
 """The zoo refuses what cannot be fetched or loaded, and tells which models are in use."""
 
+import re
+
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from neuraldiffuser.config.documents import REPOSITORY
 from neuraldiffuser.config.evaluation import Evaluation
@@ -128,3 +131,19 @@ def test_the_miniature_pins_everything_and_fetches_nothing():
     for model in map(PretrainedModel.model_validate, overlay["models"]["zoo"].values()):
         assert not model.is_fetched
         assert all(pin.size and pin.sha256 for pin in model.files.values())
+
+
+def test_the_examples_of_the_page_are_valid():
+    page = (REPOSITORY / "docs/models.md").read_text()
+    blocks = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    examples = [yaml.safe_load(block) for block in blocks if "..." not in block]
+    assert len(examples) >= 2
+    for example in examples:
+        whole = Config().model_dump(mode="json")
+        update_config(whole, example)
+        assert validate(whole) != Config()
+
+
+def test_the_page_lists_every_model():
+    page = (REPOSITORY / "docs/models.md").read_text()
+    assert all(f"`{name}`" in page for name in Config().models.zoo)

@@ -158,14 +158,13 @@ def test_the_data_card_tells_what_its_tables_hold(page, world):
 def test_models_are_told_with_their_digests(page):
     told = text_of(page, "made")
     weights = "alexnet-owt-7be5be79.pth"
-    digest = hashlib.sha256(weights.encode()).hexdigest()[:12]
-    assert (
-        "alexnet judge https://download.pytorch.org/models BSD-3-Clause (torchvision's; the "
-        f"weights carry no terms of their own) {weights} {digest} pinned"
-    ) in told
-    assert "unet/diffusion_pytorch_model.safetensors" in told
-    assert "swav_800ep" not in told, "no judge uses it"
-    assert "vocab.json" not in told, "the table shows weights alone"
+    unet = "unet/diffusion_pytorch_model.safetensors"
+    digests = {name: hashlib.sha256(name.encode()).hexdigest()[:12] for name in (weights, unet)}
+    assert f" alexnet {digests[weights]} pinned judge BSD-3-Clause" in told
+    assert f" unet {digests[unet]} pinned " in told
+    assert " hf://CompVis/stable-diffusion-v1-4@133a221b8aa7 " in told
+    assert "deepcluster" not in told, "no judge uses SwAV"
+    assert "tokenizer" not in told, "the table shows weights alone"
 
 
 def test_an_unpinned_model_and_ones_own_folder_are_told(world, config):

@@ -132,7 +132,7 @@ def single(file: str, sha256: str | None = None, size: int | None = None) -> dic
 
 
 TORCHVISION = "https://download.pytorch.org/models"
-TORCHVISION_LICENCE = "BSD-3-Clause (torchvision's; the weights carry no terms of their own)"
+TORCHVISION_LICENCE = "BSD-3-Clause (torchvision; none of the weights' own)"
 ZOO = {
     "stable-diffusion-v1-4": PretrainedModel(
         role="latent diffusion, decoder of latents, text encoder",
@@ -239,7 +239,7 @@ ZOO = {
     "swav": PretrainedModel(
         role="judge",
         source="https://dl.fbaipublicfiles.com/deepcluster",
-        licence="see LICENSE of github.com/facebookresearch/swav",
+        licence="that of github.com/facebookresearch/swav",
         loader="swav_resnet50",
         files=single("swav_800ep_pretrain.pth.tar"),
     ),

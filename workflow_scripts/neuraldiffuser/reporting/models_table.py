@@ -1,5 +1,6 @@
 """Which pretrained models stand behind the results: what they are, and what was found of them."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from neuraldiffuser.config.models import PretrainedModel
 
 SHORT = 12  # characters of a digest
 TEXTS = (".json", ".txt")  # configurations and vocabularies; the table shows weights alone
-COLUMNS = ("model", "role", "source", "licence", "weights", "sha256", "digest")
+COLUMNS = ("model", "part", "sha256", "digest", "role", "licence", "source")
+COMMIT = re.compile(r"(?<=@[0-9a-f]{12})[0-9a-f]{28}$")  # what of a commit is not shown
 
 
 def list_models(
@@ -28,10 +30,12 @@ def list_models(
 
 
 def _rows(name: str, model: PretrainedModel, paths: list[str]) -> Iterator[tuple[str, ...]]:
-    told = (name, model.role, model.folder or model.source or "on this machine", model.licence)
+    source = model.folder or COMMIT.sub("", model.source) or "on this machine"
+    shown, told = name, (model.role, model.licence, source)
     for file, pin in model.files.items():
         if not file.endswith(TEXTS):
             (receipt,) = [path for path in paths if path.endswith(f"/{name}/{file}.json")]
-            sha256 = storage.read_json(receipt)["sha256"]
-            yield *told, file, sha256[:SHORT], "pinned" if pin.sha256 else "not pinned"
-            told = ("",) * len(told)
+            sha256 = storage.read_json(receipt)["sha256"][:SHORT]
+            part = file.rpartition("/")[0]
+            yield shown, part, sha256, "pinned" if pin.sha256 else "not pinned", *told
+            shown, told = "", ("",) * len(told)
