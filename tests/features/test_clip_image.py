@@ -3,6 +3,7 @@ import pytest
 import tiny_models
 import torch
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from neuraldiffuser.errors import ConfigError, DataError
 from neuraldiffuser.features import clip_image, images
@@ -87,6 +88,26 @@ def test_last_block_continues_to_open_clips_own_embedding(clip_folder, pictures)
     pooled = clip.visual.ln_post(tokens[:, 0]) @ clip.visual.proj
     normalised = images.normalise(images.resize(unit, 32, antialias=True), "clip")
     torch.testing.assert_close(pooled, clip.visual(normalised), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_attention_is_the_modules_and_fused(clip_folder, tracked):
+    attention = load(clip_folder).visual.transformer.resblocks[3].attn
+    tokens = torch.randn(5, *tiny_models.CLIP_SHAPE, generator=torch.Generator().manual_seed(0))
+    tokens.requires_grad_(tracked)
+    expected = attention(tokens, tokens, tokens, need_weights=False)[0]
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # refuses what it cannot fuse
+        found = clip_image.attend(attention, tokens)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_a_gradient_changes_no_feature(clip_folder, pictures):
+    """What guides is bit for bit what was extracted."""
+    clip, unit = load(clip_folder), images.to_unit_range(pictures)
+    guiding = clip(unit.clone().requires_grad_())
+    with torch.inference_mode():
+        extracted = clip(unit)
+    assert all(torch.equal(guiding[layer], extracted[layer]) for layer in LAYERS)
 
 
 def test_a_batch_equals_its_images_one_by_one(clip_folder, pictures):

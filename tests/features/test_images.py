@@ -56,9 +56,18 @@ def test_clip_statistics_are_open_clips():
     )
 
 
-def test_lanczos_is_pils(pictures):
-    expected = np.asarray(Image.fromarray(pictures[2]).resize((32, 32), Image.Resampling.LANCZOS))
-    assert np.array_equal(images.resize_with_lanczos(pictures, 32)[2], expected)
+@pytest.mark.parametrize("size", [32, 65])
+def test_lanczos_is_pils(pictures, size):
+    expected = [
+        np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS))
+        for picture in pictures
+    ]
+    assert np.array_equal(images.resize_with_lanczos(pictures, size), np.stack(expected))
+
+
+def test_placed_pictures_are_the_same(pictures):
+    placed = images.place(pictures, "cpu")
+    assert torch.equal(images.to_unit_range(placed), images.to_unit_range(pictures))
 
 
 def test_lanczos_leaves_the_right_size_alone(pictures):

@@ -36,7 +36,7 @@ CLIP_TEXT = "clip_text"
 
 # Images that are computed together. On a CPU more of them leave the cache, on a GPU fewer leave it
 # idle. The autoencoder's batch is counted in pixels: 2 or 8 images of 512 pixels.
-BATCH_SIZES = {"cpu": 32, "cuda": 128}
+BATCH_SIZES = {"cpu": 16, "cuda": 128}
 AUTOENCODER_PIXELS = {"cpu": 2**19, "cuda": 2**21}
 GPU_WORKERS = 2  # while one thread waits for its rows, the other's batch is being computed
 
