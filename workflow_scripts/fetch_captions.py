@@ -6,17 +6,19 @@ from neuraldiffuser import runtime
 from neuraldiffuser.transfer import whole
 
 
-def fetch_captions(*, path_to_archive: Path | str, url: str) -> None:
+def fetch_captions(*, path_to_archive: Path | str, url: str, sha256: str | None) -> None:
     """Fetches the archive.
 
     Args:
         path_to_archive: where it goes.
         url: where it lies.
+        sha256: of the archive, where it is known.
 
     Raises:
+        AlteredObjectError: what arrives has another digest.
         FetchError: it does not exist, or did not arrive whole.
     """
-    whole.fetch(url, path_to_archive)
+    whole.fetch(url, path_to_archive, sha256=sha256)
 
 
 if __name__ == "__main__":

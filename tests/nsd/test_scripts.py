@@ -10,6 +10,7 @@ from prepare_voxels import prepare_voxels
 from tiny_bucket import betas_paths, region_paths
 from unpack_captions import unpack_captions
 
+from neuraldiffuser.errors import AlteredObjectError
 from neuraldiffuser.nsd import captions, files, stimuli, voxels
 
 
@@ -62,7 +63,11 @@ def test_every_setting_changes_the_voxels(tiny_bucket, tmp_path, change):
 
 def test_fetched_captions_describe_the_stimuli(tiny_bucket, tmp_path):
     archive = tmp_path / "annotations.zip"
-    fetch_captions(path_to_archive=archive, url=str(tiny_bucket / files.CAPTIONS_ARCHIVE))
+    url = str(tiny_bucket / files.CAPTIONS_ARCHIVE)
+    with pytest.raises(AlteredObjectError, match=f"{url} .*{'0' * 64}"):
+        fetch_captions(path_to_archive=archive, url=url, sha256="0" * 64)
+    assert not archive.exists()
+    fetch_captions(path_to_archive=archive, url=url, sha256=None)
     annotations = [tmp_path / name.rsplit("/", 1)[1] for name in files.CAPTIONS]
     unpack_captions(path_to_archive=archive, paths_to_annotations=annotations)
     fetch_file(

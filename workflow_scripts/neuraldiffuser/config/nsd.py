@@ -55,6 +55,11 @@ class Nsd(Section):
         "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
         description="Archive with COCO's captions_train2017.json and captions_val2017.json.",
     )
+    captions_sha256: str | None = Field(
+        "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 that the archive must have (of COCO's); null: whatever it has.",
+    )
     betas: Literal["betas_fithrf_GLMdenoise_RR", "betas_fithrf", "betas_assumehrf"] = Field(
         "betas_fithrf_GLMdenoise_RR",
         description="Version of the single-trial betas: b3 of the NSD paper in all readings.",

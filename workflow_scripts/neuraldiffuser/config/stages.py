@@ -34,6 +34,7 @@ STAGES: dict[str, dict[str, str]] = {
     },
     "fetch_captions": {
         "url": "nsd.captions_url",
+        "sha256": "nsd.captions_sha256",
     },
     "unpack_captions": {},
     "prepare_voxels": {
