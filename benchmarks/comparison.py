@@ -28,23 +28,32 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Row:
-    """One measured quantity, the smaller the better, beside the peers' way and the floor."""
+    """One measured quantity beside the peers' way and the floor.
+
+    The quantity is a cost, the smaller the better, or, where ``is_rate``, a rate.
+    """
 
     name: str
     value: float
     unit: str
     peer: float | None = None
     floor: float | None = None
+    is_rate: bool = False
 
     @property
     def ratio_to_peer(self) -> float | None:
-        """The peer's over ours: larger is better."""
-        return None if self.peer is None else self.peer / self.value
+        """How many times better than the peer's: larger is better."""
+        return self._ratio_to(self.peer)
 
     @property
     def ratio_to_floor(self) -> float | None:
-        """The floor over ours: larger is better, and 1 is the floor."""
-        return None if self.floor is None else self.floor / self.value
+        """How near to the floor: larger is better, and 1 is the floor."""
+        return self._ratio_to(self.floor)
+
+    def _ratio_to(self, other: float | None) -> float | None:
+        if other is None:
+            return None
+        return self.value / other if self.is_rate else other / self.value
 
 
 def do_nothing(_: Any) -> None:

@@ -11,25 +11,39 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 FIELDS = {"name", "value", "unit", "ratio_to_peer", "ratio_to_floor", "device"}
 
 
-@pytest.fixture(scope="module")
-def betas(tmp_path_factory):
-    """What the benchmark of betas prints and the rows that it writes."""
-    folder = tmp_path_factory.mktemp("benchmark")
-    command = [sys.executable, BENCHMARKS / "betas.py", "--size", "tiny", "--folder", folder]
-    path = folder / "rows.json"
-    answer = subprocess.run([*command, "--json", path], capture_output=True, text=True, timeout=120)
+def run(name, folder, *options):
+    """What a benchmark prints and the rows that it writes."""
+    path = folder / f"{name}.json"
+    command = [sys.executable, BENCHMARKS / f"{name}.py", "--size", "tiny", "--json", path]
+    answer = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240)
     assert answer.returncode == 0, answer.stderr
     return answer.stdout, json.loads(path.read_text())
 
 
-def test_rows_have_every_field_and_a_name_of_their_own(betas):
-    _, rows = betas
+@pytest.fixture(scope="module")
+def betas(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("betas")
+    return run("betas", folder, "--folder", folder)
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory):
+    return run("targets", tmp_path_factory.mktemp("targets"), "--threads", "1")
+
+
+@pytest.fixture(params=["betas", "targets"])
+def benchmark(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_rows_have_every_field_and_a_name_of_their_own(benchmark):
+    _, rows = benchmark
     assert all(set(row) == FIELDS for row in rows)
     assert len({row["name"] for row in rows}) == len(rows)
 
 
-def test_numbers_are_positive(betas):
-    _, rows = betas
+def test_numbers_are_positive(benchmark):
+    _, rows = benchmark
     numbers = [row[field] for row in rows for field in ("value", "ratio_to_peer", "ratio_to_floor")]
     assert all(number > 0 for number in numbers if number is not None)
 
@@ -47,8 +61,20 @@ def test_a_region_moves_no_more_bytes_than_the_file(betas):
     assert moved and all(row["ratio_to_peer"] >= 1 for row in moved)  # so small, it moves once
 
 
-def test_the_table_says_where_it_was_measured_and_how(betas):
-    printed, rows = betas
+def test_the_table_says_where_it_was_measured(benchmark):
+    printed, rows = benchmark
     assert rows[0]["device"] in printed
     assert all(row["name"] in printed for row in rows)
-    assert "POSIX_FADV_DONTNEED" in printed
+
+
+def test_betas_say_what_cold_means(betas):
+    assert "POSIX_FADV_DONTNEED" in betas[0]
+
+
+def test_targets_add_up_to_hours_for_all_of_nsd(targets):
+    """The benchmark itself refuses values that differ from the peers'."""
+    rows = {row["name"]: row for row in targets[1]}
+    rates = [rows[name] for name in ("vae_latent", "clip_text", "clip_image")]
+    assert all(row["unit"] == "images/s" and row["ratio_to_floor"] < 1 for row in rates)
+    hours = rows["73,000 images, 8 targets"]["value"]
+    assert hours == pytest.approx(sum(73_000 / row["value"] for row in rates) / 3600)
