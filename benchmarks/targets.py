@@ -416,9 +416,9 @@ SIZES = {
         write_full_size,
         stimulus=425,
         image_size=512,
-        images={"vae_latent": 4, "clip_text": 16, "clip_image": 64},
+        images={"vae_latent": 4, "clip_text": 12, "clip_image": 64},
         images_on_gpu=1024,
-        repeats=3,
+        repeats=1,
     ),
 }
 

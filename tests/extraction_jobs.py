@@ -104,7 +104,7 @@ class Job:
     def run(self) -> list[Path]:
         """Extracts in this process; a run can go on after each second batch."""
         store.PIECE = 2 * self.batch_size
-        targets.BATCH_SIZES = {"cpu": self.batch_size}
+        targets.LARGEST_BATCH = {"cpu": self.batch_size}
         runtime._execution = runtime.Execution(threads=self.threads)
         if self.dies_at >= 0:
             die_at(self.dies_at)

@@ -213,6 +213,20 @@ def test_order_of_images_changes_nothing(sources, clip_folder, stable_diffusion)
             assert np.abs(rows[0] - rows[1]).max() > 1e-2
 
 
+@pytest.mark.parametrize(
+    ("device", "numbers", "size"),
+    [
+        ("cpu", 128 * 512**2, 1),  # Stable Diffusion's autoencoder
+        ("cuda", 128 * 512**2, 8),
+        ("cpu", 50 * 3072, 16),  # ViT-B/32
+        ("cuda", 50 * 3072, 128),
+        ("cpu", 5 * 77 * 3072, 3),  # captions of an image
+    ],
+)
+def test_batches_fit_the_device(device, numbers, size):
+    assert targets.choose_batch_size(device, numbers) == size
+
+
 # --- precision -----------------------------------------------------------------------------------
 
 

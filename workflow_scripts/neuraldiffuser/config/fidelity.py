@@ -85,8 +85,10 @@ SWITCHES: tuple[Switch, ...] = (
         paper="silent",
         released="float16",
         corrected="float32",
-        why="The released code extracts under autocast to float16. That is fast on a GPU and errs "
-        "as much as storing targets in float16 does.",
+        why="The released code extracts under autocast to float16, which GPUs are fastest in. "
+        "float32 leaves nothing but the rounding of the stored values.",
+        effect="targets move by 0.03 to 0.1 % of their standard deviation, two to four times as "
+        "much as by being stored in float16",
     ),
     Switch(
         key="targets.vae_latent.autoencoder",

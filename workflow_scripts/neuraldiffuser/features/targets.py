@@ -34,10 +34,11 @@ from neuraldiffuser.nsd.stimuli import read_images
 VAE_LATENT = "vae_latent"
 CLIP_TEXT = "clip_text"
 
-# Images that are computed together. On a CPU more of them leave the cache, on a GPU fewer leave it
-# idle. The autoencoder's batch is counted in pixels: 2 or 8 images of 512 pixels.
-BATCH_SIZES = {"cpu": 16, "cuda": 128}
-AUTOENCODER_PIXELS = {"cpu": 2**19, "cuda": 2**21}
+# Images that are computed together: as many as keep a layer's numbers in a CPU's cache, or a GPU
+# busy without filling it, and no more than help.
+LARGEST_BATCH = {"cpu": 16, "cuda": 128}
+NUMBERS_OF_A_LAYER = {"cpu": 2**22, "cuda": 2**28}
+USUAL_CAPTIONS = 5  # of an image
 GPU_WORKERS = 2  # while one thread waits for its rows, the other's batch is being computed
 
 
@@ -93,6 +94,11 @@ def describe_target(
         "precision": precision,
         "weights": provenance.digest_file(Path(path_to_weights)),
     }
+
+
+def choose_batch_size(device: str, numbers: int) -> int:
+    """Images of a batch, where each has so many numbers in the network's widest layer."""
+    return max(1, min(LARGEST_BATCH[device], NUMBERS_OF_A_LAYER[device] // numbers))
 
 
 @dataclass(frozen=True)
@@ -161,8 +167,8 @@ def extract_vae_latents(
         )
         return {VAE_LATENT: latents}
 
-    fitting = AUTOENCODER_PIXELS[device] // settings.image_size**2
-    size = max(1, min(BATCH_SIZES[device], fitting))
+    widest = autoencoder.config.block_out_channels[0] * settings.image_size**2
+    size = choose_batch_size(device, widest)
     return Extraction(prepare, embed, device=device, batch_size=size, dtype=dtype)
 
 
@@ -183,7 +189,9 @@ def extract_clip_texts(
     def embed(wordings: Wordings) -> dict[str, torch.Tensor]:
         return {CLIP_TEXT: embed_captions(text, wordings)}
 
-    return Extraction(prepare, embed, device=device, batch_size=BATCH_SIZES[device], dtype=dtype)
+    widest = USUAL_CAPTIONS * text.shape[0] * text.encoder.config.intermediate_size
+    size = choose_batch_size(device, widest)
+    return Extraction(prepare, embed, device=device, batch_size=size, dtype=dtype)
 
 
 def extract_clip_images(clip: ClipLayers, path_to_stimuli: Path | str, *, dtype: str) -> Extraction:
@@ -198,4 +206,6 @@ def extract_clip_images(clip: ClipLayers, path_to_stimuli: Path | str, *, dtype:
         features = clip(preprocessing.to_unit_range(stimuli))
         return {clip_image_target(layer): tokens for layer, tokens in features.items()}
 
-    return Extraction(prepare, embed, device=device, batch_size=BATCH_SIZES[device], dtype=dtype)
+    widest = clip.shape[0] * clip.visual.transformer.resblocks[0].mlp.c_fc.out_features
+    size = choose_batch_size(device, widest)
+    return Extraction(prepare, embed, device=device, batch_size=size, dtype=dtype)
