@@ -12,9 +12,11 @@ from extract_clip_image import extract_clip_image
 from extract_clip_text import extract_clip_text
 from extract_vae_latent import extract_vae_latent
 
-from neuraldiffuser import runtime
+from neuraldiffuser import runtime, storage
+from neuraldiffuser.config.models import PinnedFile
 from neuraldiffuser.config.targets import ClipImageSettings, ClipTextSettings, VaeLatentSettings
 from neuraldiffuser.features import store, targets
+from neuraldiffuser.models.check import check_file
 from neuraldiffuser.nsd import files
 
 SESSIONS = dict.fromkeys(tiny_bucket.SUBJECTS, 3)
@@ -30,6 +32,7 @@ class Sources:
     annotations: Sequence[Path]
     stable_diffusion: Path
     clip: Path
+    receipts: Path
 
     @property
     def stimuli(self) -> Path:
@@ -42,6 +45,16 @@ class Sources:
         return [self.bucket / files.responses(subject) for subject in tiny_bucket.SUBJECTS]
 
 
+def check(sources: Sources, model: Path) -> list[Path]:
+    """Receipts of all files of a model, or of a part of it."""
+    found = []
+    for path in sorted(path for path in model.rglob("*") if path.is_file()):
+        found.append(sources.receipts / model.name / f"{path.relative_to(model)}.json")
+        receipt = check_file(path, PinnedFile(), loader="stable_diffusion", key="")
+        storage.write_json(found[-1], receipt)
+    return found
+
+
 def extract_latents(sources: Sources, folder: Path, **changes) -> list[Path]:
     """Draws, so that the order of random numbers would show."""
     path = folder / "vae_latent.h5"
@@ -50,6 +63,7 @@ def extract_latents(sources: Sources, folder: Path, **changes) -> list[Path]:
         path_to_stimuli=sources.stimuli,
         paths_to_responses=sources.responses,
         path_to_weights=sources.stable_diffusion / "vae" / "diffusion_pytorch_model.safetensors",
+        paths_to_receipts=check(sources, sources.stable_diffusion / "vae"),
         path_to_target=path,
         sessions=SESSIONS,
         **{"precision": "float32", "dtype": "float32"} | defaults | changes,
@@ -65,6 +79,7 @@ def extract_texts(sources: Sources, folder: Path, **changes) -> list[Path]:
         paths_to_annotations=sources.annotations,
         paths_to_responses=sources.responses,
         path_to_weights=sources.stable_diffusion / "text_encoder" / "model.safetensors",
+        paths_to_receipts=check(sources, sources.stable_diffusion),
         path_to_target=path,
         sessions=SESSIONS,
         **{"precision": "float32", "dtype": "float32", "settings": ClipTextSettings()} | changes,
@@ -80,6 +95,7 @@ def extract_layers(sources: Sources, folder: Path, **changes) -> list[Path]:
         path_to_stimuli=sources.stimuli,
         paths_to_responses=sources.responses,
         path_to_weights=sources.clip / "open_clip_model.safetensors",
+        paths_to_receipts=check(sources, sources.clip),
         paths_to_targets=paths,
         sessions=SESSIONS,
         **{"precision": "float32", "dtype": "float32", "settings": settings} | changes,

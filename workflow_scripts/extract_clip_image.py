@@ -17,6 +17,7 @@ def extract_clip_image(
     path_to_stimuli: Path | str,
     paths_to_responses: Sequence[Path | str],
     path_to_weights: Path | str,
+    paths_to_receipts: Sequence[Path | str],
     paths_to_targets: Sequence[Path | str],
     settings: ClipImageSettings,
     precision: str,
@@ -39,7 +40,7 @@ def extract_clip_image(
             path=Path(path),
             shape=clip.shape,
             attributes=targets.describe_target(
-                name, settings, precision=precision, path_to_weights=path_to_weights
+                name, settings, precision=precision, paths_to_receipts=paths_to_receipts
             ),
         )
         for name, path in zip(names, paths_to_targets, strict=True)
@@ -51,7 +52,7 @@ def extract_clip_image(
         extraction,
         dtype=dtype,
         batch_size=extraction.batch_size,
-        origin=targets.describe_origin("extract_clip_image", [path_to_stimuli, path_to_weights]),
+        origin=targets.describe_origin("extract_clip_image", [path_to_stimuli]),
     )
 
 
@@ -61,6 +62,7 @@ if __name__ == "__main__":
             path_to_stimuli=snakemake.input.stimuli,  # noqa: F821
             paths_to_responses=snakemake.input.responses,  # noqa: F821
             path_to_weights=snakemake.input.weights,  # noqa: F821
+            paths_to_receipts=snakemake.input.models,  # noqa: F821
             paths_to_targets=snakemake.output.targets,  # noqa: F821
             **settings,
         )

@@ -19,6 +19,7 @@ def extract_clip_text(
     paths_to_annotations: Sequence[Path | str],
     paths_to_responses: Sequence[Path | str],
     path_to_weights: Path | str,
+    paths_to_receipts: Sequence[Path | str],
     path_to_target: Path | str,
     settings: ClipTextSettings,
     precision: str,
@@ -42,10 +43,10 @@ def extract_clip_text(
         path=Path(path_to_target),
         shape=text.shape,
         attributes=targets.describe_target(
-            targets.CLIP_TEXT, settings, precision=precision, path_to_weights=path_to_weights
+            targets.CLIP_TEXT, settings, precision=precision, paths_to_receipts=paths_to_receipts
         ),
     )
-    sources = [path_to_information, *paths_to_annotations, path_to_weights]
+    sources = [path_to_information, *paths_to_annotations]
     extraction = targets.extract_clip_texts(text, captions, settings=settings, dtype=dtype)
     write_resumably(
         {targets.CLIP_TEXT: target},
@@ -64,6 +65,7 @@ if __name__ == "__main__":
             paths_to_annotations=snakemake.input.annotations,  # noqa: F821
             paths_to_responses=snakemake.input.responses,  # noqa: F821
             path_to_weights=snakemake.input.weights,  # noqa: F821
+            paths_to_receipts=snakemake.input.models,  # noqa: F821
             path_to_target=snakemake.output.target,  # noqa: F821
             **settings,
         )

@@ -16,6 +16,7 @@ def extract_vae_latent(
     path_to_stimuli: Path | str,
     paths_to_responses: Sequence[Path | str],
     path_to_weights: Path | str,
+    paths_to_receipts: Sequence[Path | str],
     path_to_target: Path | str,
     settings: VaeLatentSettings,
     precision: str,
@@ -34,7 +35,7 @@ def extract_vae_latent(
         path=Path(path_to_target),
         shape=vae_latent.latent_shape(autoencoder, settings.image_size),
         attributes=targets.describe_target(
-            targets.VAE_LATENT, settings, precision=precision, path_to_weights=path_to_weights
+            targets.VAE_LATENT, settings, precision=precision, paths_to_receipts=paths_to_receipts
         ),
     )
     extraction = targets.extract_vae_latents(
@@ -47,7 +48,7 @@ def extract_vae_latent(
         dtype=dtype,
         batch_size=extraction.batch_size,
         origin={"seed": seed}
-        | targets.describe_origin("extract_vae_latent", [path_to_stimuli, path_to_weights]),
+        | targets.describe_origin("extract_vae_latent", [path_to_stimuli]),
     )
 
 
@@ -57,6 +58,7 @@ if __name__ == "__main__":
             path_to_stimuli=snakemake.input.stimuli,  # noqa: F821
             paths_to_responses=snakemake.input.responses,  # noqa: F821
             path_to_weights=snakemake.input.weights,  # noqa: F821
+            paths_to_receipts=snakemake.input.models,  # noqa: F821
             path_to_target=snakemake.output.target,  # noqa: F821
             **settings,
         )

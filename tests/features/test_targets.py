@@ -1,3 +1,5 @@
+import json
+import shutil
 import signal
 from dataclasses import replace
 
@@ -42,8 +44,11 @@ def annotations(tiny_bucket, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def sources(tiny_bucket, annotations, stable_diffusion, clip_folder):
-    return extraction_jobs.Sources(tiny_bucket, annotations, stable_diffusion, clip_folder)
+def sources(tiny_bucket, annotations, stable_diffusion, clip_folder, tmp_path_factory):
+    receipts = tmp_path_factory.mktemp("receipts")
+    return extraction_jobs.Sources(
+        tiny_bucket, annotations, stable_diffusion, clip_folder, receipts
+    )
 
 
 def extract_latents(sources, folder, **changes):
@@ -175,6 +180,24 @@ def test_killed_and_continued_by_more_threads_gives_the_same_bytes(whole, tmp_pa
     assert storage.read_json(next(tmp_path.glob(".*.progress.json")))["rows"] == 32
     assert extraction_jobs.run_apart(replace(killed, dies_at=-1, threads=3)) == 0
     assert read_bytes(tmp_path) == read_bytes(job.folder)
+
+
+def test_killed_and_continued_with_another_configuration_of_the_model_begins_anew(
+    sources, tmp_path
+):
+    model = tmp_path / "model"
+    shutil.copytree(sources.stable_diffusion, model)
+    sources = replace(sources, stable_diffusion=model, receipts=tmp_path / "receipts")
+    killed = extraction_jobs.Job("latents", sources, tmp_path / "killed", dies_at=5)
+    assert extraction_jobs.run_apart(killed) == -signal.SIGKILL
+    (progress,) = killed.folder.glob(".*.progress.json")
+    assert storage.read_json(progress)["rows"] == 32
+    configuration = storage.read_json(model / "vae" / "config.json")
+    configuration["scaling_factor"] *= 2
+    (model / "vae" / "config.json").write_text(json.dumps(configuration))
+    for job in (replace(killed, dies_at=-1), replace(killed, dies_at=-1, folder=tmp_path / "new")):
+        assert extraction_jobs.run_apart(job) == 0
+    assert read_bytes(killed.folder) == read_bytes(tmp_path / "new")
 
 
 def test_another_batch_size_changes_one_place_of_float16(whole, tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuraldiffuser import provenance, runtime
+from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.targets import ClipTextSettings, VaeLatentSettings
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.features import images as preprocessing
@@ -27,7 +27,7 @@ from neuraldiffuser.features.clip_text import (
     tokenise_captions,
 )
 from neuraldiffuser.features.pipeline import kernels_that_repeat, map_ahead
-from neuraldiffuser.identity import code_id
+from neuraldiffuser.identity import canonical_json, code_id
 from neuraldiffuser.nsd.design import read_responses
 from neuraldiffuser.nsd.stimuli import read_images
 
@@ -76,7 +76,7 @@ def find_ids_in_use(
 
 
 def describe_origin(stage: str, sources: Iterable[Path | str]) -> dict[str, Any]:
-    """What an extraction's rows depend on beside its settings: its code and its source files."""
+    """What an extraction's rows depend on beside its settings and model: code and source files."""
     described = {str(path): os.stat(path) for path in sources}
     return {
         "code": code_id(stage),
@@ -85,14 +85,21 @@ def describe_origin(stage: str, sources: Iterable[Path | str]) -> dict[str, Any]
 
 
 def describe_target(
-    name: str, settings: Any, *, precision: str, path_to_weights: Path | str
+    name: str, settings: Any, *, precision: str, paths_to_receipts: Iterable[Path | str]
 ) -> dict[str, str]:
-    """A target file's attributes: its name, what made it and the digest of its model's weights."""
+    """A target file's attributes: its name, what made it, and the digests of its model's files.
+
+    An unfinished file goes on only where all of them are the same.
+    """
+    digests = {
+        f"{path.parent.name}/{path.stem}": storage.read_json(path)["sha256"]
+        for path in map(Path, paths_to_receipts)
+    }
     return {
         "target": name,
         "settings": settings.model_dump_json(),
         "precision": precision,
-        "weights": provenance.digest_file(Path(path_to_weights)),
+        "model": canonical_json(digests),
     }
 
 
