@@ -11,13 +11,12 @@ must give the same values. On a GPU ours is also measured in float16.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice, product
 from pathlib import Path
 from statistics import median
@@ -39,6 +38,7 @@ from torchvision.transforms import functional as transforms
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from neuraldiffuser import runtime, storage
+from neuraldiffuser.config.root import Runtime
 from neuraldiffuser.config.targets import ClipTextSettings, VaeLatentSettings
 from neuraldiffuser.features import clip_text, targets, vae_latent
 from neuraldiffuser.features.clip_image import ClipLayers, load_clip_image
@@ -211,10 +211,15 @@ def extract_to_files(extraction: targets.Extraction, ids: np.ndarray, folder: Pa
 # --- the peers' way ------------------------------------------------------------------------------
 
 
+@cache
+def open_stimuli(path: Path) -> h5py.Dataset:
+    """The pictures of a file that is opened once."""
+    return h5py.File(path)["imgBrick"]
+
+
 def read_picture(scene: Scene, number: int) -> Image.Image:
     """One picture of the file."""
-    with h5py.File(scene.stimuli) as file:
-        return Image.fromarray(file["imgBrick"][number])
+    return Image.fromarray(open_stimuli(scene.stimuli)[number])
 
 
 def latents_one_by_one(scene: Scene) -> Callable[[int], dict[str, np.ndarray]]:
@@ -430,17 +435,18 @@ def describe_set_up(scene: Scene) -> str:
         f"{describe_device(scene)}.",
         f"Images: {counts}, of {scene.size.stimulus} pixels; the autoencoder sees "
         f"{scene.size.image_size}. {CAPTIONS_OF_AN_IMAGE} captions of an image.",
-        f"Both sides in float32, from file to file, in turn; medians of {scene.size.repeats}. "
-        f"Values agree within {TOLERANCE:g}. Floor: operations at the rate of a matrix product.",
+        f"Both sides in float32 on {scene.threads} CPU threads, from file to file, in turn; runs: "
+        f"{scene.size.repeats}, their median. Values agree within {TOLERANCE:g}. Floor: operations "
+        "at the rate of a matrix product.",
     ]
     return "\n".join(lines)
 
 
 def describe_device(scene: Scene) -> str:
-    """The GPU, or the processor and how many of its cores are used."""
+    """The GPU, or the processor."""
     if scene.device == "cuda":
         return torch.cuda.get_device_name()
-    return f"{describe_processor()}, {scene.threads} threads"
+    return describe_processor()
 
 
 def run(scene: Scene, path_to_json: Path | None) -> None:
@@ -462,7 +468,7 @@ def main() -> None:
     parser.add_argument(
         "--full", dest="size", action="store_const", const="full", help="models of the real size"
     )
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of both sides")
+    parser.add_argument("--threads", type=int, default=Runtime().threads, help="of both sides")
     parser.add_argument("--json", type=Path, help="where the rows go")
     options = parser.parse_args()
     size = SIZES[options.size]

@@ -31,7 +31,12 @@ def targets(tmp_path_factory):
     return run("targets", tmp_path_factory.mktemp("targets"), "--threads", "1")
 
 
-@pytest.fixture(params=["betas", "targets"])
+@pytest.fixture(scope="module")
+def target_files(tmp_path_factory):
+    return run("target_files", tmp_path_factory.mktemp("target_files"))
+
+
+@pytest.fixture(params=["betas", "targets", "target_files"])
 def benchmark(request):
     return request.getfixturevalue(request.param)
 
@@ -78,3 +83,13 @@ def test_targets_add_up_to_hours_for_all_of_nsd(targets):
     assert all(row["unit"] == "images/s" and row["ratio_to_floor"] < 1 for row in rates)
     hours = rows["73,000 images, 8 targets"]["value"]
     assert hours == pytest.approx(sum(73_000 / row["value"] for row in rates) / 3600)
+
+
+def test_half_precision_costs_what_its_digits_say(target_files):
+    """float16 keeps 11 binary digits, bfloat16 8."""
+    errors = {row["name"]: row["value"] for row in target_files[1] if row["unit"] == "%"}
+    stored = [value for name, value in errors.items() if "stored" in name]
+    assert len(stored) == 6 and all(0.005 < value < 0.05 for value in stored)
+    for name, value in errors.items():
+        if "computed in float16" in name:
+            assert 4 * value < errors[name.replace("float16", "bfloat16")] < 16 * value

@@ -52,6 +52,11 @@ def test_numbers_written_as_text_by_yaml_are_read_as_numbers():
             "subj07, subj08.",
         ),
         (
+            {"targets": {"clip_image": {"layers": [2, 5], "node": "mlp_projection"}}},
+            "config: targets.clip_image: layers names 5, but with node mlp_projection layer 2k is "
+            "the projection of block k; name even layers, or set node to block_output.",
+        ),
+        (
             {"nsd": {"bucket": "data/"}},
             "config: nsd.bucket is data and paths.data is data, which share a folder; name another "
             "folder for the local mirror in paths.data.",

@@ -270,9 +270,16 @@ def test_precision_is_the_models_own(sources, tmp_path, kind):
     assert 2 * errors["float16"] < errors["bfloat16"] < 5e-2
 
 
+def test_half_precision_on_a_processor_is_remarked_on(caplog):
+    assert targets.dtype_of("float32") is torch.float32 and not caplog.messages
+    assert targets.dtype_of("float16") is torch.float16
+    assert "set targets.precision to float32" in caplog.text
+
+
 def test_values_beyond_float16_are_refused(sources, tmp_path, monkeypatch):
     monkeypatch.setattr(vae_latent, "encode_latents", encode_hugely)
-    with pytest.raises(DataError, match="rows 0 to 16 as float16, holds 4096 non-finite values"):
+    sentence = "16 of 16 images, .* not finite as float16; set targets.precision and targets.dtype"
+    with pytest.raises(DataError, match=sentence):
         extract_latents(sources, tmp_path, dtype="float16")
 
 

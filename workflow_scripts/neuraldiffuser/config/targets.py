@@ -1,8 +1,8 @@
 """What the decoders learn to predict, and how it is computed from stimuli and captions."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from neuraldiffuser.config.base import Section
 
@@ -76,14 +76,26 @@ class ClipImageSettings(Section):
             raise ValueError("layers must be different, ascending numbers from 1 to 99")
         return layers
 
+    @model_validator(mode="after")
+    def projections_have_even_numbers(self) -> Self:
+        """Layer 2k is block k's projection; an odd one would read the block of another layer."""
+        odd = [layer for layer in self.layers if layer % 2]
+        if self.node == "mlp_projection" and odd:
+            raise ValueError(
+                f"layers names {odd[0]}, but with node mlp_projection layer 2k is the projection "
+                "of block k; name even layers, or set node to block_output"
+            )
+        return self
+
 
 class TargetSettings(Section):
     """Ground-truth targets: one file each, with a row per image in use."""
 
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float16",
-        description="Number format of the models' weights and passes: float16, as the released"
-        " extraction has it on a GPU, or float32 (corrected), the only fast one on a CPU.",
+        description="Number format of the models' weights and passes: float16, nearest to the "
+        "released extraction's autocast on a GPU, or float32 (corrected), several times faster "
+        "than the others on a CPU.",
     )
     dtype: Literal["float16", "float32"] = Field(
         "float16", description="Precision in which targets are stored."

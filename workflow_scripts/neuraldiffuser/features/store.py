@@ -8,8 +8,8 @@ its final name when its last row is written.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ PIECE = 256  # rows between two points from which a killed run can go on, at mos
 def write_resumably(
     targets: Mapping[str, Target],
     ids: np.ndarray,
-    compute: Callable[[Iterable[np.ndarray]], Iterable[Mapping[str, np.ndarray]]],
+    compute: Callable[[Iterable[np.ndarray]], Generator[Mapping[str, np.ndarray]]],
     *,
     dtype: str,
     batch_size: int,
@@ -82,7 +82,7 @@ def write_resumably(
             name: stack.enter_context(h5py.File(unfinished_path(target.path), "r+"))
             for name, target in targets.items()
         }
-        computed = compute(ids[rows] for rows in batches)
+        computed = stack.enter_context(closing(compute(ids[rows] for rows in batches)))
         for rows, values in zip(batches, computed, strict=True):
             for name, target in targets.items():
                 write_rows(files[name], values[name], rows, target)
@@ -167,9 +167,14 @@ def write_rows(file: h5py.File, values: np.ndarray, rows: slice, target: Target)
     embedding = file["embedding"]
     with np.errstate(over="ignore"):  # refused in the next line
         stored = values.astype(embedding.dtype, copy=False)
-    storage.require_finite(
-        stored, f"{target.path.name}, rows {rows.start} to {rows.stop} as {stored.dtype},"
-    )
+    if not np.isfinite(stored).all():
+        finite = np.isfinite(stored).reshape(len(stored), -1).all(axis=1)
+        ids = file["id"][rows][~finite]
+        raise DataError(
+            f"{target.path.name}: {len(ids)} of {len(stored)} images, the first with 73k id "
+            f"{ids[0]}, have values that are not finite as {stored.dtype}; set targets.precision "
+            "and targets.dtype to float32, or check these stimuli and the model."
+        )
     embedding[rows] = stored
 
 

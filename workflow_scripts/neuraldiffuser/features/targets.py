@@ -5,7 +5,7 @@ src/img2feat_guidance.py.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,17 @@ def find_ids_in_use(
     return np.unique(np.concatenate(seen))
 
 
+def dtype_of(precision: str) -> torch.dtype:
+    """The number format of a job's networks; says so where its device is slow at it."""
+    if runtime.execution().device == "cpu" and precision != "float32":
+        runtime.logger.warning(
+            "Processors are several times slower in %s; on a machine without a GPU, set "
+            "targets.precision to float32.",
+            precision,
+        )
+    return getattr(torch, precision)
+
+
 def describe_origin(stage: str, sources: Iterable[Path | str]) -> dict[str, Any]:
     """What an extraction's rows depend on beside its settings and model: code and source files."""
     described = {str(path): os.stat(path) for path in sources}
@@ -126,7 +137,7 @@ class Extraction:
     batch_size: int
     dtype: str
 
-    def __call__(self, batches: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    def __call__(self, batches: Iterable[np.ndarray]) -> Generator[dict[str, np.ndarray]]:
         """Rows of each batch, computed ahead of whoever takes them."""
         threads = runtime.execution().threads
         prepared = map_ahead(self.prepare, batches, workers=threads)
