@@ -8,7 +8,7 @@ rule pretrain_decoder:
         voxels=get_other_voxels,
         target="<results>/targets/{target}.h5",
         teacher=get_teacher,
-        model=get_teacher_receipts,
+        models=get_teacher_receipts,
     output:
         decoder="<results>/decoders/{target}/{subject}/pretrained.safetensors",
         curve="<results>/decoders/{target}/{subject}/pretrained_curve.csv",
@@ -24,6 +24,7 @@ rule pretrain_decoder:
         mem_mb=24000 if GPUS else 2500,
         runtime=2880,
     params:
+        teacher=get_teaching_model,
         settings=settings("pretrain_decoder"),
         code=code_id("pretrain_decoder"),
     message:
@@ -38,7 +39,7 @@ rule finetune_decoder:
         target="<results>/targets/{target}.h5",
         pretrained="<results>/decoders/{target}/{subject}/pretrained.safetensors",
         teacher=get_teacher,
-        model=get_teacher_receipts,
+        models=get_teacher_receipts,
     output:
         decoder="<results>/decoders/{target}/{subject}/finetuned.safetensors",
         curve="<results>/decoders/{target}/{subject}/finetuned_curve.csv",
@@ -54,6 +55,7 @@ rule finetune_decoder:
         mem_mb=24000 if GPUS else 2500,
         runtime=2880,
     params:
+        teacher=get_teaching_model,
         settings=settings("finetune_decoder"),
         code=code_id("finetune_decoder"),
     message:

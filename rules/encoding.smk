@@ -3,8 +3,7 @@
 
 rule convert_gnet:
     input:
-        checkpoint=get_released_gnet,
-        model=get_receipts(CONFIG.models.gnet),
+        models=get_receipts(CONFIG.models.gnet),
     output:
         encoder="<results>/encoders/released_gnet.safetensors",
     log:
@@ -18,6 +17,7 @@ rule convert_gnet:
         mem_mb=4000,
         runtime=30,
     params:
+        checkpoint=locate_only_file(CONFIG.models.gnet),
         settings=settings("convert_gnet"),
         code=code_id("convert_gnet"),
     message:

@@ -11,9 +11,6 @@ rule evaluate_reconstructions:
     input:
         reconstructions=get_shards_to_evaluate,
         stimuli="<nsd>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
-        weights=[
-            path for name in CONFIG.network_loaders for path in get_model_files(name)
-        ],
         models=[path for name in CONFIG.network_loaders for path in get_receipts(name)],
     output:
         images="<results>/evaluation/{variant}/{subject}/images.csv",
@@ -32,7 +29,7 @@ rule evaluate_reconstructions:
     params:
         settings=settings("evaluate_reconstructions"),
         code=code_id("evaluate_reconstructions"),
-        places={name: get_network_place(name) for name in CONFIG.network_loaders},
+        places=get_network_places,
     message:
         "{wildcards.variant}, {wildcards.subject}: compares reconstructions with the stimuli"
     script:

@@ -2,10 +2,12 @@
 # apart from the rules so that `snakemake --lint` passes.
 
 import re
+from functools import cache
 from pathlib import Path
 
+from neuraldiffuser.config.models import CLIP_WEIGHTS, TEXT_WEIGHTS, WEIGHTS
 from neuraldiffuser.errors import DataError
-from neuraldiffuser.models.pins import require_known
+from neuraldiffuser.models import pins
 from neuraldiffuser.nsd import files as nsd_files
 
 DIFFUSION_PARTS = ("scheduler/", "tokenizer/", "text_encoder/", "unet/", "vae/")
@@ -91,18 +93,36 @@ def list_model_files(name, *parts):
     return [file for file in files if not parts or file.startswith(parts)]
 
 
-def get_model_files(name, *parts):
-    """What reads a model reads these; none of a package's. Their receipts count, not their dates."""
-    if CONFIG.models.zoo[name].is_packaged:
-        return []
-    folder = get_model_place(name)
-    return [ancient(f"{folder}/{file}") for file in list_model_files(name, *parts)]
+def locate(name, file):
+    """Where a file of a model lies. Taking the output keeps it from being a reason to rerun."""
+    return lambda wildcards, output: f"{get_model_place(name)}/{file}"
 
 
 def get_receipts(name, *parts):
-    """What these files turned out to be."""
-    files = list_model_files(name, *parts)
-    return [f"<results>/models/{name}/{file}.json" for file in files]
+    """What these files turned out to be, which is why their readers rerun, wherever they lie.
+
+    A file that only moved, or has to be fetched again, is checked anew, but no news to its readers;
+    should it prove to be another one, they rerun with the next run.
+    """
+    receipts = []
+    for file in list_model_files(name, *parts):
+        receipt = f"<results>/models/{name}/{file}.json"
+        seen = pins.read_seen(get_path_of_receipt(name, file))
+        path = f"{get_model_place(name)}/{file}"
+        moved = pins.is_unchanged(path, seen) and path != seen["place"]
+        gone = seen and is_fetched_again(name, path)
+        receipts.append(ancient(receipt) if moved or gone else receipt)
+    return receipts
+
+
+def is_fetched_again(name, path):
+    """Whether a file that was there must be fetched again."""
+    return CONFIG.models.zoo[name].is_fetched and not Path(path).is_file()
+
+
+def get_path_of_receipt(name, file):
+    """Where the receipt of a file is, for a look at it before anything runs."""
+    return Path(CONFIG.paths.results, CONFIG.experiment, "models", name, f"{file}.json")
 
 
 def get_place(wildcards):
@@ -121,13 +141,15 @@ def get_file_to_check(wildcards):
             f"{path} is missing; put the files of {wildcards.model} there, or name their folder "
             f"or their source in models.zoo.{wildcards.model}."
         )
-    receipt = f"{CONFIG.paths.results}/{CONFIG.experiment}/models/{wildcards.model}"
+    key = f"models.zoo.{wildcards.model}.files"
     try:
-        require_known(
+        if model.reads_a_folder:
+            pins.require_listed(Path(path), wildcards.file, model.files, key=key)
+        pins.require_known(
             Path(path),
-            Path(f"{receipt}/{wildcards.file}.json"),
+            get_path_of_receipt(wildcards.model, wildcards.file),
             model.files[wildcards.file],
-            key=f"models.zoo.{wildcards.model}.files.{wildcards.file}",
+            key=f"{key}.{wildcards.file}",
         )
     except DataError as error:
         raise WorkflowError(str(error)) from None
@@ -137,6 +159,21 @@ def get_file_to_check(wildcards):
 def get_pin(wildcards, output):
     """What a file must be. Taking the output keeps it from being a reason to rerun."""
     return CONFIG.models.zoo[wildcards.model].files[wildcards.file].model_dump()
+
+
+def get_state(wildcards):
+    """Size and date of a file: with any other, older too, it is checked again."""
+    return plan_state(wildcards.model, wildcards.file)
+
+
+@cache
+def plan_state(name, file):
+    """That state when the run is planned, which Snakemake records even of files yet to be fetched."""
+    seen = pins.read_seen(get_path_of_receipt(name, file))
+    path = f"{get_model_place(name)}/{file}"
+    if pins.is_unchanged(path, seen):
+        return seen["state"]
+    return pins.look(path) or (f"{seen['look']}, then lost" if seen else "")
 
 
 def get_inputs_from_elsewhere(wildcards):
@@ -234,10 +271,10 @@ def get_text_parts():
     return CONFIG.models.stable_diffusion, "text_encoder/", "tokenizer/"
 
 
-def choose_weights(paths):
-    """The one file that is no configuration."""
-    (weights,) = [path for path in paths if path.endswith(".safetensors")]
-    return weights
+def locate_autoencoder():
+    """Where its weights lie."""
+    name, *part = get_autoencoder_parts()
+    return locate(name, "".join([*part, WEIGHTS]))
 
 
 # --- decoders ---
@@ -256,10 +293,13 @@ def has_teacher(wildcards):
 
 
 def get_teacher(wildcards):
-    """The stimuli and the autoencoder that teach, if any do."""
-    if not has_teacher(wildcards):
-        return []
-    return [f"<nsd>/{nsd_files.STIMULI}", *get_model_files(*get_autoencoder_parts())]
+    """The stimuli by which an autoencoder teaches, if one does."""
+    return [f"<nsd>/{nsd_files.STIMULI}"] if has_teacher(wildcards) else []
+
+
+def get_teaching_model(wildcards, output):
+    """The weights of that autoencoder."""
+    return [locate_autoencoder()(wildcards, output)] if has_teacher(wildcards) else []
 
 
 def get_teacher_receipts(wildcards):
@@ -270,10 +310,10 @@ def get_teacher_receipts(wildcards):
 # --- encoding ---
 
 
-def get_released_gnet(wildcards):
-    """The checkpoint of the released brain-encoding model."""
-    (checkpoint,) = get_model_files(CONFIG.models.gnet)
-    return checkpoint
+def locate_only_file(name):
+    """Where the file of a model that has only one lies."""
+    (file,) = CONFIG.models.zoo[name].files
+    return locate(name, file)
 
 
 def get_converted_gnet(wildcards):
@@ -332,10 +372,12 @@ def is_guided_by_clip(wildcards):
     return get_variant(wildcards).guidance == "clip_layers"
 
 
-def get_guidance_model(wildcards):
-    """The network that guides, or nothing."""
-    guided = is_guided_by_clip(wildcards)
-    return get_model_files(CONFIG.models.clip_image) if guided else []
+def get_generative_models(wildcards, output):
+    """The folders of Stable Diffusion and of the network that guides, if one does."""
+    guiding = [CONFIG.models.clip_image] if is_guided_by_clip(wildcards) else []
+    return [
+        get_model_place(name) for name in (CONFIG.models.stable_diffusion, *guiding)
+    ]
 
 
 def get_generative_receipts(wildcards):
@@ -357,13 +399,16 @@ def get_calibration(wildcards):
 # --- evaluation ---
 
 
+def get_network_places(wildcards, output):
+    """Where loaders find their networks: a folder in open_clip's layout, otherwise a file."""
+    return {name: get_network_place(name) for name in CONFIG.network_loaders}
+
+
 def get_network_place(name):
-    """Where a network's loader finds it: its folder in open_clip's layout, otherwise its file."""
+    """Where the loader of one network finds it."""
     model = CONFIG.models.zoo[name]
-    if model.loader == "open_clip":
-        return get_model_place(name)
-    (file,) = model.files
-    return f"{get_model_place(name)}/{file}"
+    file = "" if model.reads_a_folder else next(iter(model.files))
+    return "/".join(filter(None, [get_model_place(name), file]))
 
 
 def get_shards_to_evaluate(wildcards):

@@ -1,7 +1,7 @@
 # Pretrained models: brought here from the sources that models.zoo names, and checked file by file
 # before anything reads them. A file's receipt tells its size and digest. What reads a file waits for
-# its receipt and reruns with it, so neither a file's new date nor a digest that is pinned later
-# reruns an extraction.
+# its receipt and reruns with it, so neither another folder nor a digest that is pinned later reruns
+# an extraction. Where a file lay and its date are kept beside the receipt, not in it.
 
 FETCHED_MODELS = [name for name, model in CONFIG.models.zoo.items() if model.is_fetched]
 FETCHED_FILES = {
@@ -46,6 +46,7 @@ rule check_model:
         file=get_file_to_check,
     output:
         receipt="<results>/models/{model}/{file}.json",
+        seen="<results>/models/{model}/{file}.seen",
     log:
         "<results>/logs/check_model/{model}/{file}.log",
     benchmark:
@@ -61,6 +62,7 @@ rule check_model:
     params:
         pin=get_pin,
         place=get_place,
+        state=get_state,
         key="models.zoo.{model}.files.{file}",
         settings=settings("check_model"),
         code=code_id("check_model"),

@@ -4,10 +4,6 @@
 rule calibrate_guidance:
     input:
         embeddings=get_held_out_embeddings,
-        stable_diffusion=get_model_files(
-            CONFIG.models.stable_diffusion, *DIFFUSION_PARTS
-        ),
-        guidance=get_guidance_model,
         models=get_generative_receipts,
     output:
         calibration="<results>/calibrations/{variant}/{subject}.json",
@@ -23,6 +19,7 @@ rule calibrate_guidance:
         mem_mb=4000,
         runtime=60,
     params:
+        models=get_generative_models,
         settings=settings("calibrate_guidance"),
         code=code_id("calibrate_guidance"),
     message:
@@ -34,10 +31,6 @@ rule calibrate_guidance:
 rule reconstruct_images:
     input:
         embeddings=get_embeddings,
-        stable_diffusion=get_model_files(
-            CONFIG.models.stable_diffusion, *DIFFUSION_PARTS
-        ),
-        guidance=get_guidance_model,
         models=get_generative_receipts,
         calibration=get_calibration,
     output:
@@ -54,6 +47,7 @@ rule reconstruct_images:
         mem_mb=4000,
         runtime=240,
     params:
+        models=get_generative_models,
         settings=settings("reconstruct_images"),
         code=code_id("reconstruct_images"),
     message:

@@ -7,9 +7,7 @@ rule extract_vae_latent:
     input:
         responses=get_responses,
         stimuli=f"<nsd>/{nsd_files.STIMULI}",
-        weights=choose_weights(get_model_files(*get_autoencoder_parts())),
-        files=get_model_files(*get_autoencoder_parts()),
-        model=get_receipts(*get_autoencoder_parts()),
+        models=get_receipts(*get_autoencoder_parts()),
     output:
         target="<results>/targets/vae_latent.h5",
     log:
@@ -24,6 +22,7 @@ rule extract_vae_latent:
         mem_mb=8000,
         runtime=240,
     params:
+        weights=locate_autoencoder(),
         settings=settings("extract_vae_latent"),
         code=code_id("extract_vae_latent"),
     message:
@@ -37,9 +36,7 @@ rule extract_clip_text:
         responses=get_responses,
         information=f"<nsd>/{nsd_files.STIMULUS_INFORMATION}",
         annotations=[f"<data>/{path}" for path in nsd_files.CAPTIONS],
-        weights=choose_weights(get_model_files(*get_text_parts())),
-        files=get_model_files(*get_text_parts()),
-        model=get_receipts(*get_text_parts()),
+        models=get_receipts(*get_text_parts()),
     output:
         target="<results>/targets/clip_text.h5",
     log:
@@ -54,6 +51,7 @@ rule extract_clip_text:
         mem_mb=8000,
         runtime=240,
     params:
+        weights=locate(CONFIG.models.stable_diffusion, TEXT_WEIGHTS),
         settings=settings("extract_clip_text"),
         code=code_id("extract_clip_text"),
     message:
@@ -66,9 +64,7 @@ rule extract_clip_image:
     input:
         responses=get_responses,
         stimuli=f"<nsd>/{nsd_files.STIMULI}",
-        weights=choose_weights(get_model_files(CONFIG.models.clip_image)),
-        files=get_model_files(CONFIG.models.clip_image),
-        model=get_receipts(CONFIG.models.clip_image),
+        models=get_receipts(CONFIG.models.clip_image),
     output:
         targets=[
             f"<results>/targets/clip_image_{layer:02d}.h5"
@@ -86,6 +82,7 @@ rule extract_clip_image:
         mem_mb=8000,
         runtime=240,
     params:
+        weights=locate(CONFIG.models.clip_image, CLIP_WEIGHTS),
         settings=settings("extract_clip_image"),
         code=code_id("extract_clip_image"),
     message:

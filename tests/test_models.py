@@ -118,6 +118,41 @@ def test_weights_of_a_new_date_rerun_nothing_once_they_are_checked(world, models
     assert "Nothing to be done" in world.dry_run(*TARGETS, changes=place("models")).text
 
 
+@pytest.mark.parametrize("added", [b"", b"longer"], ids=["same size", "longer"])
+def test_weights_with_an_older_date_are_other_weights(world, models, added):
+    weights = models / "clip" / CLIP_WEIGHTS
+    alter(weights)
+    weights.write_bytes(weights.read_bytes() + added)
+    os.utime(weights, (1_577_836_800, 1_577_836_800))
+    answer = world.dry_run(*TARGETS, changes=place("models"))
+    assert answer.rules_to_run == {"check_model", "extract_clip_image"}, answer.text
+    assert list_jobs(answer) == {CLIP_WEIGHTS}
+
+
+def test_models_that_moved_are_checked_and_nothing_else(world, tmp_path):
+    assert world.snakemake(*RECEIPTS, changes=place("models")).succeeded
+    moved = shutil.copytree(world.folder / "models", tmp_path / "moved")
+    own = zoo("models", clip={"folder": str(moved / "clip")})
+    for changes in (place(moved), own):
+        answer = world.dry_run(*TARGETS, changes=changes)
+        assert answer.rules_to_run == {"check_model"}, answer.text
+    before = (world.folder / CLIP_TARGETS[0]).stat().st_mtime_ns
+    for changes in (own, place("models")):
+        assert world.snakemake(*TARGETS, changes=changes).succeeded
+        assert "Nothing to be done" in world.dry_run(*TARGETS, changes=changes).text
+    assert (world.folder / CLIP_TARGETS[0]).stat().st_mtime_ns == before
+
+
+def test_weights_that_nobody_reads_may_be_listed(world, tmp_path):
+    shutil.copytree(SHIPPED, tmp_path / "models")
+    half = "vae/diffusion_pytorch_model.fp16.safetensors"
+    shutil.copy(SHIPPED / "clip" / CLIP_WEIGHTS, tmp_path / "models/stable-diffusion" / half)
+    changes = zoo(tmp_path / "models", stable_diffusion={"files": {half: {}}})
+    answer = world.dry_run(*TARGETS, changes=changes)
+    assert answer.succeeded, answer.text
+    assert half in list_jobs(answer)
+
+
 def test_receipts_tell_what_the_files_are(world):
     for file in ZOO["clip"]["files"]:
         content = (SHIPPED / "clip" / file).read_bytes()
@@ -154,6 +189,21 @@ def test_missing_files_of_ones_own_are_named_before_anything_starts(world, tmp_p
     answer = world.dry_run(*CLIP_TARGETS, changes=zoo("models", clip={"folder": str(tmp_path)}))
     assert not answer.succeeded
     assert f"{tmp_path}/open_clip_config.json is missing; put the files of clip " in answer.text
+
+
+@pytest.mark.parametrize(
+    "file", ["tokenizer/added_tokens.json", "unet/diffusion_pytorch_model.safetensors.index.json"]
+)
+def test_a_file_that_would_be_read_but_is_not_listed_is_named(world, tmp_path, file):
+    shutil.copytree(SHIPPED, tmp_path / "models")
+    stray = tmp_path / "models/stable-diffusion" / file
+    stray.write_text("{}")
+    answer = world.dry_run("fetch_inputs", changes=place(tmp_path / "models"))
+    assert not answer.succeeded
+    assert (
+        f"{stray} would be read, but models.zoo.stable-diffusion.files does not list it; list it "
+        f"({file}: {{}}), or move it away."
+    ) in answer.text
 
 
 # --- sources -------------------------------------------------------------------------------------
@@ -212,6 +262,15 @@ def test_a_digest_that_is_pinned_later_fetches_nothing_and_reruns_no_reader(tmp_
     assert f"sha256: {sha256}}}" in first.text
     later = world.dry_run(*CLIP_TARGETS, changes=fetched_clip(server, "models"))
     assert "Nothing to be done" in later.text
+    (tmp_path / "models/clip" / CLIP_WEIGHTS).unlink()
+    gone = world.dry_run(*CLIP_TARGETS, changes=fetched_clip(server, "models"))
+    assert gone.rules_to_run == {"fetch_model", "check_model"}
+    assert world.snakemake(*CLIP_TARGETS, changes=fetched_clip(server, "models")).succeeded
+    again = world.dry_run(*CLIP_TARGETS, changes=fetched_clip(server, "models"))
+    assert "Nothing to be done" in again.text, again.text
+    (tmp_path / "models/clip" / CLIP_WEIGHTS).unlink()
+    changes = fetched_clip(server, "models") | {"targets": {"clip_image": {"antialias": False}}}
+    assert world.snakemake(*CLIP_TARGETS, changes=changes).succeeded
 
 
 def test_another_source_is_fetched_anew(world, tmp_path, server):

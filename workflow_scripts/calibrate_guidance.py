@@ -59,10 +59,7 @@ if __name__ == "__main__":
     with runtime.job(snakemake) as settings:  # noqa: F821
         calibrate_guidance(
             paths_to_embeddings=snakemake.input.embeddings,  # noqa: F821
-            paths_to_models=[
-                Path(snakemake.input.stable_diffusion[0]).parents[1],  # noqa: F821
-                *(Path(file).parent for file in snakemake.input.guidance[:1]),  # noqa: F821
-            ],
+            paths_to_models=snakemake.params.models,  # noqa: F821
             path_to_calibration=snakemake.output.calibration,  # noqa: F821
             **settings,
         )

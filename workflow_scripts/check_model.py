@@ -4,17 +4,26 @@ from pathlib import Path
 
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.models import PinnedFile
-from neuraldiffuser.models import check, places
+from neuraldiffuser.models import check, pins, places
 
 
 def check_model(
-    *, place: Path | str, path_to_receipt: Path | str, key: str, pin: PinnedFile, loader: str
+    *,
+    place: Path | str,
+    path_to_receipt: Path | str,
+    path_to_seen: Path | str,
+    state: str,
+    key: str,
+    pin: PinnedFile,
+    loader: str,
 ) -> None:
     """Writes what the file is: its size and its digest.
 
     Args:
         place: the file's path, or package://module/path.
         path_to_receipt: where what was found goes, as JSON.
+        path_to_seen: where the file lay, its size and its date go, for whoever plans the next run.
+        state: its size and date as the plan for this check had them.
         key: where in the configuration the pin stands.
         pin: what the file must be, as far as that is known.
         loader: of the model.
@@ -22,8 +31,10 @@ def check_model(
     Raises:
         DataError: the file is missing, not the pinned one, or could run code.
     """
-    found = check.check_file(places.resolve(place), pin, loader=loader, key=key)
-    storage.write_json(path_to_receipt, found)
+    path = places.resolve(place)
+    seen = {"place": str(place), "state": state, "look": pins.look(path)}
+    storage.write_json(path_to_receipt, check.check_file(path, pin, loader=loader, key=key))
+    storage.write_json(path_to_seen, seen)
 
 
 if __name__ == "__main__":
@@ -31,6 +42,8 @@ if __name__ == "__main__":
         check_model(
             place=snakemake.params.place,  # noqa: F821
             path_to_receipt=snakemake.output.receipt,  # noqa: F821
+            path_to_seen=snakemake.output.seen,  # noqa: F821
+            state=snakemake.params.state,  # noqa: F821
             key=snakemake.params.key,  # noqa: F821
             pin=PinnedFile(**snakemake.params.pin),  # noqa: F821
             **settings,

@@ -40,6 +40,6 @@ def convert_gnet(*, path_to_checkpoint: Path | str, path_to_encoder: Path | str)
 if __name__ == "__main__":
     with runtime.job(snakemake):  # noqa: F821
         convert_gnet(
-            path_to_checkpoint=snakemake.input.checkpoint,  # noqa: F821
+            path_to_checkpoint=snakemake.params.checkpoint,  # noqa: F821
             path_to_encoder=snakemake.output.encoder,  # noqa: F821
         )

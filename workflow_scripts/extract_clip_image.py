@@ -61,7 +61,7 @@ if __name__ == "__main__":
         extract_clip_image(
             path_to_stimuli=snakemake.input.stimuli,  # noqa: F821
             paths_to_responses=snakemake.input.responses,  # noqa: F821
-            path_to_weights=snakemake.input.weights,  # noqa: F821
+            path_to_weights=snakemake.params.weights,  # noqa: F821
             paths_to_receipts=snakemake.input.models,  # noqa: F821
             paths_to_targets=snakemake.output.targets,  # noqa: F821
             **settings,

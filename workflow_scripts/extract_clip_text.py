@@ -64,7 +64,7 @@ if __name__ == "__main__":
             path_to_information=snakemake.input.information,  # noqa: F821
             paths_to_annotations=snakemake.input.annotations,  # noqa: F821
             paths_to_responses=snakemake.input.responses,  # noqa: F821
-            path_to_weights=snakemake.input.weights,  # noqa: F821
+            path_to_weights=snakemake.params.weights,  # noqa: F821
             paths_to_receipts=snakemake.input.models,  # noqa: F821
             path_to_target=snakemake.output.target,  # noqa: F821
             **settings,

@@ -59,7 +59,7 @@ if __name__ == "__main__":
             path_to_voxels=snakemake.input.voxels,  # noqa: F821
             path_to_target=snakemake.input.target,  # noqa: F821
             path_to_pretrained=snakemake.input.pretrained,  # noqa: F821
-            paths_to_teacher=snakemake.input.teacher,  # noqa: F821
+            paths_to_teacher=[*snakemake.input.teacher, *snakemake.params.teacher],  # noqa: F821
             path_to_decoder=snakemake.output.decoder,  # noqa: F821
             path_to_curve=snakemake.output.curve,  # noqa: F821
             **settings,

@@ -52,7 +52,7 @@ if __name__ == "__main__":
         pretrain_decoder(
             paths_to_voxels=snakemake.input.voxels,  # noqa: F821
             path_to_target=snakemake.input.target,  # noqa: F821
-            paths_to_teacher=snakemake.input.teacher,  # noqa: F821
+            paths_to_teacher=[*snakemake.input.teacher, *snakemake.params.teacher],  # noqa: F821
             path_to_decoder=snakemake.output.decoder,  # noqa: F821
             path_to_curve=snakemake.output.curve,  # noqa: F821
             target=snakemake.wildcards.target,  # noqa: F821

@@ -61,10 +61,7 @@ if __name__ == "__main__":
     with runtime.job(snakemake) as settings:  # noqa: F821
         reconstruct_images(
             paths_to_embeddings=snakemake.input.embeddings,  # noqa: F821
-            paths_to_models=[
-                Path(snakemake.input.stable_diffusion[0]).parents[1],  # noqa: F821
-                *(Path(file).parent for file in snakemake.input.guidance[:1]),  # noqa: F821
-            ],
+            paths_to_models=snakemake.params.models,  # noqa: F821
             paths_to_calibrations=snakemake.input.calibration,  # noqa: F821
             path_to_reconstructions=snakemake.output.reconstructions,  # noqa: F821
             shard=int(snakemake.wildcards.shard),  # noqa: F821

@@ -33,6 +33,19 @@ def refusal(models=None, **others):
         ({"source": "hf://org/repo"}, "models.zoo.mine.source: expected hf://organisation/"),
         ({"source": "models/"}, "expected hf://organisation/repository@revision, the https://"),
         ({"source": "ftp://host/folder"}, "(folder names a copy of your own)"),
+        ({"source": "https://me:secret@host/folder"}, "expected hf://organisation/"),
+        (
+            {"source": "package://some", "loader": "gnet"},
+            "the loader gnet cannot read from a Python package; name the folder of the files",
+        ),
+        (
+            {
+                "source": "package://some",
+                "loader": "open_clip",
+                "files": dict.fromkeys(FILES_OF_LOADERS["open_clip"], {}),
+            },
+            "the loader open_clip cannot read from a Python package; name the folder of the files",
+        ),
         ({"loader": "keras"}, "loader is 'keras': input should be 'stable_diffusion', "),
         ({"files": {"w.pth": {"sha256": "abc"}}}, "sha256 is 'abc': string should match pattern"),
         ({"files": {"w.pth": {"md5": "abc"}}}, "unknown key models.zoo.mine.files.w.pth.md5"),
@@ -53,7 +66,9 @@ def refusal(models=None, **others):
     ],
 )
 def test_a_model_that_could_not_be_read_is_refused(changes, sentence):
-    assert sentence in refusal({"zoo": {"mine": describe(**changes)}})
+    told = refusal({"zoo": {"mine": describe(**changes)}})
+    assert sentence in told
+    assert "secret" not in told
 
 
 def test_a_name_is_that_of_a_folder():
@@ -93,7 +108,9 @@ def test_judges_are_models_that_can_judge():
         ({"source": "https://host/folder"}, True, False),
         ({"source": "hf://datasets/org/repo@main"}, True, False),
         ({"source": "s3://bucket/folder/"}, True, False),
+        ({"source": "hf://org/repo@refs/pr/3"}, True, False),
         ({"source": "package://module"}, False, True),
+        ({"source": "package://module.part"}, False, True),
         ({"source": "https://host/folder", "folder": "mine"}, False, False),
         ({"source": "package://module", "folder": "mine"}, False, False),
     ],

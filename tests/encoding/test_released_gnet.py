@@ -408,8 +408,8 @@ def test_the_rule_converts_a_checkpoint_that_was_checked(world):
     answer = world.snakemake(CONVERTED, changes=own(world))
     assert answer.succeeded, answer.text[-3000:]
     tensors, metadata = storage.read_tensors(world.folder / CONVERTED)
-    receipt = storage.read_json(world.folder / "results/tiny/models/own.json")
-    assert metadata["source_sha256"] == receipt["files"]["gnet_multisubject.pt"]["sha256"]
+    receipt = storage.read_json(world.folder / "results/tiny/models/own/gnet_multisubject.pt.json")
+    assert metadata["source_sha256"] == receipt["sha256"]
     expected = released_gnet.convert(public_gnet.make_checkpoint(), source="gnet.pt").tensors
     assert set(tensors) == set(expected)
     assert all(torch.equal(tensors[name], expected[name]) for name in tensors)

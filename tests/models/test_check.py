@@ -1,6 +1,7 @@
 """A file that is not what it should be is refused in one sentence; what is right is measured."""
 
 import hashlib
+import json
 import os
 import pickle
 
@@ -130,17 +131,25 @@ def test_only_the_restricted_unpickler_ever_opens_the_released_gnet(tmp_path):
     assert "is truncated" in refusal(path, loader="alexnet")
 
 
+def test_torch_must_have_stored_tensors_by_name(tmp_path):
+    path = tmp_path / "model.pth.tar"
+    torch.save([torch.arange(12.0)], path)
+    assert "not what its name says, or holds more than data" in refusal(path)
+
+
 # --- pins that are written down later ------------------------------------------------------------
 
 
 @pytest.fixture
 def checked(tmp_path):
-    """A file and its receipt, a second younger."""
+    """A file, its receipt, and how it looked then."""
     path, receipt = tmp_path / "config.json", tmp_path / "config.json.json"
     path.write_text("[]")
     receipt.write_text(f'{{"size": 2, "sha256": "{hashlib.sha256(b"[]").hexdigest()}"}}')
     os.utime(path, (1000, 1000))
-    os.utime(receipt, (1001, 1001))
+    receipt.with_suffix(".seen").write_text(
+        json.dumps({"place": str(path), "state": "", "look": pins.look(path)})
+    )
     return path, receipt
 
 
@@ -151,11 +160,15 @@ def test_a_receipt_speaks_for_a_file_that_has_not_changed(checked):
         pins.require_known(path, receipt, PinnedFile(size=3), key=KEY)
 
 
-@pytest.mark.parametrize("change", ["newer", "no file", "no receipt"])
+@pytest.mark.parametrize("change", ["newer", "older", "longer", "no file", "no receipt"])
 def test_otherwise_the_file_is_checked_again(checked, change):
     path, receipt = checked
-    if change == "newer":
-        os.utime(path, (1002, 1002))
+    if change in ("newer", "older"):
+        date = 1002 if change == "newer" else 998
+        os.utime(path, (date, date))
+    elif change == "longer":
+        path.write_text("[] ")
+        os.utime(path, (1000, 1000))
     else:
         (path if change == "no file" else receipt).unlink()
     pins.require_known(path, receipt, PinnedFile(size=3), key=KEY)

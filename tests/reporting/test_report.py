@@ -176,6 +176,20 @@ def test_an_unpinned_model_and_ones_own_folder_are_told(world, config):
     assert (row["source"], row["digest"]) == ("/mine", "not pinned")
 
 
+def test_a_model_may_be_named_like_a_part_of_another(tmp_path, config):
+    whole = config.models.zoo["stable-diffusion-v1-4"]
+    part = config.models.zoo["sd-image-variations-vae"]
+    zoo = {"stable-diffusion": whole, "vae": part}
+    receipts = [
+        tmp_path / "models" / name / f"{file}.json" for name in zoo for file in zoo[name].files
+    ]
+    for number, receipt in enumerate(receipts):
+        storage.write_json(receipt, {"size": 1, "sha256": f"{number:012}" * 4})
+    table = list_models(zoo, receipts).set_index("part")
+    assert list(table["model"]) == ["stable-diffusion", "", "", "vae"]
+    assert table["sha256"].is_unique
+
+
 def test_warnings_are_always_there(page):
     told = text_of(page, "warnings")
     assert "subj02 lacks sessions that the bucket does not hold: 5." in told

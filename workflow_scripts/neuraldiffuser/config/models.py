@@ -21,12 +21,14 @@ NETWORK_LOADERS = get_args(NetworkLoader)
 
 # What loaders read, in the layouts of diffusers and open_clip; every other loader reads one file.
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+TEXT_WEIGHTS = "text_encoder/model.safetensors"
+CLIP_WEIGHTS = "open_clip_model.safetensors"
 AUTOENCODER_FILES = ("config.json", WEIGHTS)
 FILES_OF_LOADERS = {
     "stable_diffusion": (
         "scheduler/scheduler_config.json",
         "text_encoder/config.json",
-        "text_encoder/model.safetensors",
+        TEXT_WEIGHTS,
         "tokenizer/merges.txt",
         "tokenizer/vocab.json",
         "unet/config.json",
@@ -34,9 +36,11 @@ FILES_OF_LOADERS = {
         *(f"vae/{file}" for file in AUTOENCODER_FILES),
     ),
     "autoencoder": AUTOENCODER_FILES,
-    "open_clip": ("open_clip_config.json", "open_clip_model.safetensors"),
+    "open_clip": ("open_clip_config.json", CLIP_WEIGHTS),
 }
-SOURCES = re.compile(r"|hf://(datasets/)?[^/@]+/[^/@]+@[^/@]+|(https?|s3)://.+|package://\w+")
+SOURCES = re.compile(
+    r"|hf://(datasets/)?[^/@]+/[^/@]+@[^@]+|(https?|s3)://[^/@]+(/.*)?|package://\w+(\.\w+)*"
+)
 PACKAGE = "package://"
 
 
@@ -79,6 +83,11 @@ class PretrainedModel(Section):
     )
 
     @property
+    def reads_a_folder(self) -> bool:
+        """Whether the loader reads several files by their names."""
+        return self.loader in FILES_OF_LOADERS
+
+    @property
     def is_packaged(self) -> bool:
         """Whether a Python package brings the files."""
         return self.folder is None and self.source.startswith(PACKAGE)
@@ -113,7 +122,12 @@ class PretrainedModel(Section):
         missing = set(FILES_OF_LOADERS.get(self.loader, ())) - self.files.keys()
         if missing:
             raise ValueError(f"files lacks {min(missing)}, which the loader {self.loader} reads")
-        if self.loader not in FILES_OF_LOADERS and len(self.files) > 1:
+        if self.is_packaged and (self.reads_a_folder or self.loader == "gnet"):
+            raise ValueError(
+                f"the loader {self.loader} cannot read from a Python package; name the folder of "
+                "the files instead"
+            )
+        if not self.reads_a_folder and len(self.files) > 1:
             raise ValueError(
                 f"the loader {self.loader} reads one file, but files lists {len(self.files)}; "
                 "list only that one"

@@ -5,7 +5,7 @@ A format that may run code when it is loaded is refused: weights come from stran
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +85,11 @@ def read_text(path: Path) -> None:
 
 
 def read_state_dict(path: Path) -> None:
-    """Loads what torch stored, tensors alone."""
+    """Loads what torch stored: tensors by name, and nothing that acts."""
     import torch
 
-    torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(torch.load(path, map_location="cpu", weights_only=True), Mapping):
+        raise TypeError
 
 
 READERS: dict[str, Callable[[Path], None]] = {

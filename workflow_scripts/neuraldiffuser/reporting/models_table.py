@@ -34,7 +34,7 @@ def _rows(name: str, model: PretrainedModel, paths: list[str]) -> Iterator[tuple
     shown, told = name, (model.role, model.licence, source)
     for file, pin in model.files.items():
         if not file.endswith(TEXTS):
-            (receipt,) = [path for path in paths if path.endswith(f"/{name}/{file}.json")]
+            (receipt,) = [path for path in paths if path.endswith(f"/models/{name}/{file}.json")]
             sha256 = storage.read_json(receipt)["sha256"][:SHORT]
             part = file.rpartition("/")[0]
             yield shown, part, sha256, "pinned" if pin.sha256 else "not pinned", *told
