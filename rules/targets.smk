@@ -19,7 +19,7 @@ rule extract_vae_latent:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=8000,
+        mem_mb=4000 + 2000 * THREADS,
         runtime=240,
     params:
         weights=locate_autoencoder(),
@@ -48,7 +48,7 @@ rule extract_clip_text:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=8000,
+        mem_mb=4000 + 2000 * THREADS,
         runtime=240,
     params:
         weights=locate(CONFIG.models.stable_diffusion, TEXT_WEIGHTS),
@@ -79,7 +79,7 @@ rule extract_clip_image:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=8000,
+        mem_mb=4000 + 2000 * THREADS,
         runtime=240,
     params:
         weights=locate(CONFIG.models.clip_image, CLIP_WEIGHTS),

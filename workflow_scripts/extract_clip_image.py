@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from neuraldiffuser import runtime
 from neuraldiffuser.config.targets import ClipImageSettings
 from neuraldiffuser.features import targets
@@ -32,7 +30,7 @@ def extract_clip_image(
         antialias=settings.antialias,
         layers=settings.layers,
         device=runtime.execution().device,
-        dtype=getattr(torch, precision),
+        dtype=targets.dtype_of(precision),
     )
     names = [targets.clip_image_target(layer) for layer in settings.layers]
     files = {

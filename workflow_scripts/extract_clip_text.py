@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from neuraldiffuser import runtime
 from neuraldiffuser.config.targets import ClipTextSettings
 from neuraldiffuser.features import targets
@@ -31,7 +29,7 @@ def extract_clip_text(
     text = load_clip_text(
         path_to_weights.parents[1],
         device=runtime.execution().device,
-        dtype=getattr(torch, precision),
+        dtype=targets.dtype_of(precision),
     )
     ids = targets.find_ids_in_use(paths_to_responses, sessions=sessions)
     captions = read_captions(

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from neuraldiffuser import runtime
 from neuraldiffuser.config.targets import VaeLatentSettings
 from neuraldiffuser.features import targets, vae_latent
@@ -29,7 +27,7 @@ def extract_vae_latent(
     autoencoder = vae_latent.load_encoder(
         path_to_weights.parent,
         device=runtime.execution().device,
-        dtype=getattr(torch, precision),
+        dtype=targets.dtype_of(precision),
     )
     target = Target(
         path=Path(path_to_target),
@@ -47,8 +45,7 @@ def extract_vae_latent(
         extraction,
         dtype=dtype,
         batch_size=extraction.batch_size,
-        origin={"seed": seed}
-        | targets.describe_origin("extract_vae_latent", [path_to_stimuli]),
+        origin={"seed": seed} | targets.describe_origin("extract_vae_latent", [path_to_stimuli]),
     )
 
 
