@@ -168,7 +168,12 @@ def get_state(wildcards):
 
 @cache
 def plan_state(name, file):
-    """That state when the run is planned, which Snakemake records even of files yet to be fetched."""
+    """That state when the run is planned, which Snakemake records even of files yet to be fetched.
+
+    A package's files have none: where snakemake runs, the package need not be installed.
+    """
+    if CONFIG.models.zoo[name].is_packaged:
+        return ""
     seen = pins.read_seen(get_path_of_receipt(name, file))
     path = f"{get_model_place(name)}/{file}"
     if pins.is_unchanged(path, seen):
