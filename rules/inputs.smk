@@ -93,9 +93,14 @@ def list_model_files(name, *parts):
     return [file for file in files if not parts or file.startswith(parts)]
 
 
+def get_file_place(name, file):
+    """Where a file of a model lies, also inside a package."""
+    return f"{get_model_place(name)}/{file}"
+
+
 def locate(name, file):
-    """Where a file of a model lies. Taking the output keeps it from being a reason to rerun."""
-    return lambda wildcards, output: f"{get_model_place(name)}/{file}"
+    """The same as a parameter. Taking the output keeps it from being a reason to rerun."""
+    return lambda wildcards, output: get_file_place(name, file)
 
 
 def get_receipts(name, *parts):
@@ -108,7 +113,7 @@ def get_receipts(name, *parts):
     for file in list_model_files(name, *parts):
         receipt = f"<results>/models/{name}/{file}.json"
         seen = pins.read_seen(get_path_of_receipt(name, file))
-        path = f"{get_model_place(name)}/{file}"
+        path = get_file_place(name, file)
         moved = pins.is_unchanged(path, seen) and path != seen["place"]
         gone = seen and is_fetched_again(name, path)
         receipts.append(ancient(receipt) if moved or gone else receipt)
@@ -126,8 +131,8 @@ def get_path_of_receipt(name, file):
 
 
 def get_place(wildcards):
-    """Where a file of a model lies, also inside a package."""
-    return f"{get_model_place(wildcards.model)}/{wildcards.file}"
+    """Where the file to check lies."""
+    return get_file_place(wildcards.model, wildcards.file)
 
 
 def get_file_to_check(wildcards):
@@ -175,7 +180,7 @@ def plan_state(name, file):
     if CONFIG.models.zoo[name].is_packaged:
         return ""
     seen = pins.read_seen(get_path_of_receipt(name, file))
-    path = f"{get_model_place(name)}/{file}"
+    path = get_file_place(name, file)
     if pins.is_unchanged(path, seen):
         return seen["state"]
     return pins.look(path) or (f"{seen['look']}, then lost" if seen else "")
@@ -412,8 +417,9 @@ def get_network_places(wildcards, output):
 def get_network_place(name):
     """Where the loader of one network finds it."""
     model = CONFIG.models.zoo[name]
-    file = "" if model.reads_a_folder else next(iter(model.files))
-    return "/".join(filter(None, [get_model_place(name), file]))
+    if model.reads_a_folder:
+        return get_model_place(name)
+    return get_file_place(name, next(iter(model.files)))
 
 
 def get_shards_to_evaluate(wildcards):

@@ -19,6 +19,7 @@ from neuraldiffuser.errors import NeuralDiffuserError
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_PROGRESS_LINES = 5.0
+BYTES_PER_READ = 1 << 24
 
 # Read on import by the libraries of Hugging Face, which scripts import after this module. Jobs
 # report their own progress, bars of loading weights would only hide it; nobody else hears of them.
@@ -95,6 +96,17 @@ def progress(
         bar_format="{desc} {percentage:.0f}% ({n_fmt} of {total_fmt}), {rate_fmt}, "
         "{remaining} left",
     )
+
+
+def read_blocks(path: Path, *, description: str) -> Iterator[memoryview]:
+    """A file's bytes, block by block, with a progress bar; a block lasts until the next one."""
+    buffer = memoryview(bytearray(BYTES_PER_READ))
+    size = path.stat().st_size
+    bar = progress(total=size, description=description, unit="B", scale=True)
+    with path.open("rb", buffering=0) as file, bar:
+        while length := file.readinto(buffer):
+            yield buffer[:length]
+            bar.update(length)
 
 
 @contextmanager

@@ -135,16 +135,7 @@ class PretrainedModel(Section):
         return self
 
 
-def unknown(*files: str) -> dict[str, PinnedFile]:
-    """Files whose digests no source states; a commit's server states them, too."""
-    return dict.fromkeys(files, PinnedFile())
-
-
-def single(file: str, sha256: str | None = None, size: int | None = None) -> dict[str, PinnedFile]:
-    """The file of a model that has only one."""
-    return {file: PinnedFile(size=size, sha256=sha256)}
-
-
+UNKNOWN = PinnedFile()  # no source states its digest; a commit's server does
 TORCHVISION = "https://download.pytorch.org/models"
 TORCHVISION_LICENCE = "BSD-3-Clause (torchvision; none of the weights' own)"
 ZOO = {
@@ -153,31 +144,28 @@ ZOO = {
         source="hf://CompVis/stable-diffusion-v1-4@133a221b8aa7292a167afc5127cb63fb5005638b",
         licence="CreativeML OpenRAIL-M",
         loader="stable_diffusion",
-        files=unknown(
-            "scheduler/scheduler_config.json",
-            "tokenizer/merges.txt",
-            "tokenizer/special_tokens_map.json",
-            "tokenizer/tokenizer_config.json",
-            "tokenizer/vocab.json",
-            "text_encoder/config.json",
-        )
-        | single(
-            "text_encoder/model.safetensors",
-            "7b3a12df205cb3c74dd4eae4354d93f606ae6b3bc29d5d06fd97921cb9ad8a81",
-            492265879,
-        )
-        | unknown("unet/config.json")
-        | single(
-            f"unet/{WEIGHTS}",
-            "145a07e0f05ec5bbe6e2e9faf608bdb311caf708895cac8c8ed713c59864e1e8",
-            3438167534,
-        )
-        | unknown("vae/config.json")
-        | single(
-            f"vae/{WEIGHTS}",
-            "a2b5134f4dbc140d9c11f11cba3233099e00af40f262f136c691fb7d38d2194c",
-            334643276,
-        ),
+        files={
+            "scheduler/scheduler_config.json": UNKNOWN,
+            "tokenizer/merges.txt": UNKNOWN,
+            "tokenizer/special_tokens_map.json": UNKNOWN,
+            "tokenizer/tokenizer_config.json": UNKNOWN,
+            "tokenizer/vocab.json": UNKNOWN,
+            "text_encoder/config.json": UNKNOWN,
+            "text_encoder/model.safetensors": PinnedFile(
+                size=492265879,
+                sha256="7b3a12df205cb3c74dd4eae4354d93f606ae6b3bc29d5d06fd97921cb9ad8a81",
+            ),
+            "unet/config.json": UNKNOWN,
+            f"unet/{WEIGHTS}": PinnedFile(
+                size=3438167534,
+                sha256="145a07e0f05ec5bbe6e2e9faf608bdb311caf708895cac8c8ed713c59864e1e8",
+            ),
+            "vae/config.json": UNKNOWN,
+            f"vae/{WEIGHTS}": PinnedFile(
+                size=334643276,
+                sha256="a2b5134f4dbc140d9c11f11cba3233099e00af40f262f136c691fb7d38d2194c",
+            ),
+        },
     ),
     # Stable Diffusion Image Variations v2.0 holds this autoencoder as a pickle of the same digest.
     "sd-image-variations-vae": PretrainedModel(
@@ -185,12 +173,13 @@ ZOO = {
         source="hf://stabilityai/sd-vae-ft-mse@31f26fdeee1355a5c34592e401dd41e45d25a493",
         licence="MIT",
         loader="autoencoder",
-        files=unknown("config.json")
-        | single(
-            WEIGHTS,
-            "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
-            334643276,
-        ),
+        files={
+            "config.json": UNKNOWN,
+            WEIGHTS: PinnedFile(
+                size=334643276,
+                sha256="a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
+            ),
+        },
     ),
     "clip-vit-b-32": PretrainedModel(
         role="CLIP image tower that guides",
@@ -198,12 +187,13 @@ ZOO = {
         "@a6f597a30f7b82c51704746581f9a4e41421e878",
         licence="Apache-2.0",
         loader="open_clip",
-        files=unknown("open_clip_config.json")
-        | single(
-            "open_clip_model.safetensors",
-            "e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31",
-            605143284,
-        ),
+        files={
+            "open_clip_config.json": UNKNOWN,
+            "open_clip_model.safetensors": PinnedFile(
+                size=605143284,
+                sha256="e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31",
+            ),
+        },
     ),
     "clip-vit-l-14": PretrainedModel(
         role="judge",
@@ -211,62 +201,67 @@ ZOO = {
         "@18d0535469bb561bf468d76c1d73aa35156c922b",
         licence="Apache-2.0",
         loader="open_clip",
-        files=unknown("open_clip_config.json")
-        | single(
-            "open_clip_model.safetensors",
-            "9ce2e8a8ebfff3793d7d375ad6d3c35cb9aebf3de7ace0fc7308accab7cd207e",
-            1710517724,
-        ),
+        files={
+            "open_clip_config.json": UNKNOWN,
+            "open_clip_model.safetensors": PinnedFile(
+                size=1710517724,
+                sha256="9ce2e8a8ebfff3793d7d375ad6d3c35cb9aebf3de7ace0fc7308accab7cd207e",
+            ),
+        },
     ),
     "alexnet": PretrainedModel(
         role="judge",
         source=TORCHVISION,
         licence=TORCHVISION_LICENCE,
         loader="alexnet",
-        files=single(
-            "alexnet-owt-7be5be79.pth",
-            "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-            244408911,
-        ),
+        files={
+            "alexnet-owt-7be5be79.pth": PinnedFile(
+                size=244408911,
+                sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+            ),
+        },
     ),
     "inception_v3": PretrainedModel(
         role="judge",
         source=TORCHVISION,
         licence=TORCHVISION_LICENCE,
         loader="inception_v3",
-        files=single(
-            "inception_v3_google-0cc3c7bd.pth",
-            "0cc3c7bd75056d25e46cba549dc184522069b81e9787eff6df84f397bd52a5ef",
-            108949747,
-        ),
+        files={
+            "inception_v3_google-0cc3c7bd.pth": PinnedFile(
+                size=108949747,
+                sha256="0cc3c7bd75056d25e46cba549dc184522069b81e9787eff6df84f397bd52a5ef",
+            ),
+        },
     ),
     "efficientnet_b1": PretrainedModel(
         role="judge",
         source=TORCHVISION,
         licence=TORCHVISION_LICENCE,
         loader="efficientnet_b1",
-        files=single(
-            "efficientnet_b1-c27df63c.pth",
-            "c27df63ce6eb17ef8bcea58922fd3a254cba910c720f41ee89d64d99fb7a4ddf",
-        ),
+        files={
+            "efficientnet_b1-c27df63c.pth": PinnedFile(
+                sha256="c27df63ce6eb17ef8bcea58922fd3a254cba910c720f41ee89d64d99fb7a4ddf"
+            ),
+        },
     ),
     "swav": PretrainedModel(
         role="judge",
         source="https://dl.fbaipublicfiles.com/deepcluster",
         licence="that of github.com/facebookresearch/swav",
         loader="swav_resnet50",
-        files=single("swav_800ep_pretrain.pth.tar"),
+        files={"swav_800ep_pretrain.pth.tar": UNKNOWN},
     ),
     "gnet": PretrainedModel(
         role="released brain-encoding model",
         source="hf://datasets/pscotti/mindeyev2@04150f8a0374c2cf2e331e34c86e2c62f1f3db4d",
         licence="none stated (MIT at its first home, reesekneeland/Second-Sight)",
         loader="gnet",
-        files=single(
-            "gnet_multisubject.pt",
-            "62f759aa699e584ca951d0bba3d09c351601c2386bc6859531917c472774027c",
-            1271493801,
-        ),
+        files={
+            "gnet_multisubject.pt": PinnedFile(
+                size=1271493801,
+                sha256="62f759aa699e584ca951d0bba3d09c351601c2386bc6859531917c472774027c",
+            ),
+        },
     ),
 }
 

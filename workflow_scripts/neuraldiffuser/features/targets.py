@@ -4,7 +4,6 @@ Sources: the paper's Methods; released code HaoyyLi/NeuralDiffuser, src/img2feat
 src/img2feat_guidance.py.
 """
 
-import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from neuraldiffuser.features.clip_text import (
 )
 from neuraldiffuser.features.pipeline import kernels_that_repeat, map_ahead
 from neuraldiffuser.identity import canonical_json, code_id
+from neuraldiffuser.models.pins import look
 from neuraldiffuser.nsd.design import read_responses
 from neuraldiffuser.nsd.stimuli import read_images
 
@@ -88,11 +88,7 @@ def dtype_of(precision: str) -> torch.dtype:
 
 def describe_origin(stage: str, sources: Iterable[Path | str]) -> dict[str, Any]:
     """What an extraction's rows depend on beside its settings and model: code and source files."""
-    described = {str(path): os.stat(path) for path in sources}
-    return {
-        "code": code_id(stage),
-        "sources": {path: [stat.st_size, stat.st_mtime_ns] for path, stat in described.items()},
-    }
+    return {"code": code_id(stage), "sources": {str(path): look(path) for path in sources}}
 
 
 def describe_target(

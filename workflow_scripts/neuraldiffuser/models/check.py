@@ -14,7 +14,6 @@ from neuraldiffuser.config.models import PinnedFile
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.models.pins import require_pinned
 
-BYTES_PER_READ = 1 << 24
 RESTRICTED = "gnet"  # the loader whose pickle no one but a restricted unpickler ever opens
 
 
@@ -42,12 +41,8 @@ def check_file(path: Path, pin: PinnedFile, *, loader: str, key: str) -> dict[st
 def digest(path: Path) -> str:
     """sha256 of a file, with a progress line where it takes long."""
     hasher = hashlib.sha256()
-    total = path.stat().st_size
-    bar = runtime.progress(total=total, description=f"checks {path.name}", unit="B", scale=True)
-    with path.open("rb") as file, bar:
-        while block := file.read(BYTES_PER_READ):
-            hasher.update(block)
-            bar.update(len(block))
+    for block in runtime.read_blocks(path, description=f"checks {path.name}"):
+        hasher.update(block)
     return hasher.hexdigest()
 
 

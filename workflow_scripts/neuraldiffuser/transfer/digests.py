@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,6 @@ from neuraldiffuser.errors import AlteredObjectError, FetchError
 from neuraldiffuser.transfer import stores
 from neuraldiffuser.transfer.stores import RemoteObject
 
-BYTES_PER_READ = 1 << 24
 MEBIBYTE = 1 << 20
 PINNED = (
     "as it is pinned; name the source of the pinned file, or, if this is the one you want, pin it."
@@ -91,7 +90,7 @@ def verify(path: Path, remote: RemoteObject, *, pinned: str | None = None) -> No
     if expected is None:
         runtime.logger.info("%s: its server states no digest; its size is right.", remote.address)
         return
-    for block in _blocks(path, description=f"verifying {path.stem}"):
+    for block in runtime.read_blocks(path, description=f"verifying {path.stem}"):
         for hasher in expected.hashers:
             hasher.update(block)
     found = [hasher.hexdigest() for hasher in expected.hashers]
@@ -100,16 +99,6 @@ def verify(path: Path, remote: RemoteObject, *, pinned: str | None = None) -> No
             f"{remote.address} arrived with digest {' or '.join(found)}, not {expected.value} "
             f"{expected.authority}"
         )
-
-
-def _blocks(path: Path, *, description: str) -> Iterator[memoryview]:
-    buffer = memoryview(bytearray(BYTES_PER_READ))
-    size = path.stat().st_size
-    bar = runtime.progress(total=size, description=description, unit="B", scale=True)
-    with path.open("rb", buffering=0) as file, bar:
-        while length := file.readinto(buffer):
-            yield buffer[:length]
-            bar.update(length)
 
 
 def _stated_digest(remote: RemoteObject) -> ExpectedDigest | None:
@@ -163,7 +152,7 @@ def _md5(content: bytes = b"") -> "hashlib._Hash":
 
 def _stated_by_hugging_face(remote: RemoteObject) -> ExpectedDigest | None:
     """A large file's SHA-256, a small one's name in Git."""
-    token = stores.hub_token() if remote.address.startswith("hf://") else None
+    token = huggingface_hub.get_token() if remote.address.startswith("hf://") else None
     try:
         stated = huggingface_hub.get_hf_file_metadata(
             remote.url, token=token or False, retry_on_errors=True

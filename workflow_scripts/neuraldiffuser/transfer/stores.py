@@ -216,14 +216,12 @@ def _on_hugging_face(address: str, region: str, patience: timedelta) -> Place:
     return _on_the_web(url, region, patience, headers=_authorisation())
 
 
-def hub_token() -> str | None:
-    """The user's token for Hugging Face (HF_TOKEN, or of ``hf auth login``), if there is one."""
-    return huggingface_hub.get_token()
-
-
 def _authorisation() -> dict[str, str]:
-    """What shows the hub who asks; redirected to another host, the client leaves it out."""
-    token = hub_token()
+    """What shows the hub who asks, by HF_TOKEN or ``hf auth login``, if anything does.
+
+    Redirected to another host, the client leaves it out.
+    """
+    token = huggingface_hub.get_token()
     return {"authorization": f"Bearer {token}"} if token else {}
 
 
