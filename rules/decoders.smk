@@ -93,6 +93,65 @@ rule predict_embeddings:
         "../workflow_scripts/predict_embeddings.py"
 
 
+rule decode_by_ridge:
+    input:
+        voxels="<results>/voxels/{subject}.h5",
+        target="<results>/targets/{target}.h5",
+    output:
+        embeddings="<results>/controls/ridge/{target}/{subject}.h5",
+    log:
+        "<results>/logs/decode_by_ridge/{target}/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/decode_by_ridge/{target}/{subject}.jsonl"
+    wildcard_constraints:
+        subject=r"subj\d\d",
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: THREADS
+    resources:
+        gpu=GPUS,
+        mem_mb=16000 if GPUS else 2500,
+        runtime=240,
+    params:
+        settings=settings("decode_by_ridge"),
+        code=code_id("decode_by_ridge"),
+    message:
+        "{wildcards.target}, {wildcards.subject}: decodes the same images by ridge regression"
+    script:
+        "../workflow_scripts/decode_by_ridge.py"
+
+
+rule decode_from_scratch:
+    input:
+        voxels="<results>/voxels/{subject}.h5",
+        target="<results>/targets/{target}.h5",
+    output:
+        embeddings="<results>/controls/scratch/{target}/{subject}.h5",
+        curve="<results>/controls/scratch/{target}/{subject}_curve.csv",
+    log:
+        "<results>/logs/decode_from_scratch/{target}/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/decode_from_scratch/{target}/{subject}.jsonl"
+    wildcard_constraints:
+        subject=r"subj\d\d",
+        target=r"clip_text|clip_image_\d\d",
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: DECODER_THREADS
+    resources:
+        gpu=GPUS,
+        mem_mb=24000 if GPUS else 2500,
+        runtime=2880,
+    params:
+        settings=settings("decode_from_scratch"),
+        code=code_id("decode_from_scratch"),
+    message:
+        "{wildcards.target}, {wildcards.subject}: decodes the same images by a network that was "
+        "never pretrained"
+    script:
+        "../workflow_scripts/decode_from_scratch.py"
+
+
 rule collect_ground_truth:
     input:
         voxels=collect("<results>/voxels/{subject}.h5", subject=CONFIG.subjects),

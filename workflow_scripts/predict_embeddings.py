@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from neuraldiffuser import runtime, storage
+from neuraldiffuser import runtime
 from neuraldiffuser.config.decoder import Prediction
-from neuraldiffuser.decoders.alignment import align_all
-from neuraldiffuser.decoders.prediction import TEST_AVERAGES, Decoding, select_trials
+from neuraldiffuser.decoders.embeddings import decode_unseen, write_embeddings
 from neuraldiffuser.decoders.store import read_decoder
 from neuraldiffuser.nsd.voxels import read_voxels
 
@@ -41,28 +38,22 @@ def predict_embeddings(
     """
     decoder = read_decoder(Path(path_to_decoder), device=runtime.execution().device)
     voxels = read_voxels(path_to_voxels)
-    trials = {
-        "test": voxels.test,
-        "validation": select_trials(voxels.training, decoder.validation_ids),
-    }
-    decoding = Decoding(decoder, voxels.subject, prediction, seed)
-    average = TEST_AVERAGES[test_average]
-    decoded = {group: average(decoding, rows, missing_repeats) for group, rows in trials.items()}
-    arrays = {f"{group}/id": result.id for group, result in decoded.items()}
-    arrays |= {f"{group}/embedding": result.embedding for group, result in decoded.items()}
-    if decoded["test"].projection.shape[1]:
-        arrays |= {f"{group}/projection": result.projection for group, result in decoded.items()}
-    if decoder.target in prediction.aligned_targets and prediction.alignment != "none":
-        fitted = np.setdiff1d(voxels.training.id, decoder.validation_ids)
-        arrays |= {f"{group}/unaligned": result.embedding for group, result in decoded.items()}
-        aligned = align_all(
-            {group: result.embedding for group, result in decoded.items()},
-            storage.read_rows(path_to_target, fitted),
-            alignment=prediction.alignment,
-        )
-        arrays |= {f"{group}/embedding": rows for group, rows in aligned.items()}
-    attributes = {"target": decoder.target, "subject": voxels.subject}
-    storage.write_arrays(path_to_embeddings, arrays, attributes)
+    decoded = decode_unseen(
+        decoder,
+        voxels,
+        prediction=prediction,
+        test_average=test_average,
+        missing_repeats=missing_repeats,
+        seed=seed,
+    )
+    write_embeddings(
+        path_to_embeddings,
+        decoded,
+        path_to_target=path_to_target,
+        training_ids=voxels.training.id,
+        alignment=prediction.alignments.get(decoder.target, "none"),
+        attributes={"target": decoder.target, "subject": voxels.subject},
+    )
 
 
 if __name__ == "__main__":

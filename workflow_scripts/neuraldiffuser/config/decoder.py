@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from neuraldiffuser.config.base import Section
 
@@ -214,6 +214,26 @@ class Prediction(Section):
         ("vae_latent",), description="Targets that are aligned (released: vae_latent only)."
     )
 
+    @property
+    def alignments(self) -> dict[str, str]:
+        """The alignment of each target that is aligned."""
+        aligned = self.aligned_targets if self.alignment != "none" else ()
+        return dict.fromkeys(aligned, self.alignment)
+
+
+class RidgeSettings(Section):
+    """Ridge regression from voxels to a target, the linear baseline."""
+
+    penalties: tuple[PositiveFloat, ...] = Field(
+        (1e1, 3e1, 1e2, 3e2, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7),
+        min_length=1,
+        description="Weights of the squared coefficients to choose from, one for all outputs of a "
+        "target; voxels have variance 1, and squared errors are summed over images.",
+    )
+    folds: int = Field(
+        5, ge=2, description="Parts of the training images that choose the penalty in turn."
+    )
+
 
 class Recipe(Section):
     """Everything that a training of a decoder reads: derived from the other keys, no key itself."""
@@ -266,6 +286,13 @@ class DecoderSettings(Section):
         default_factory=Budget, description="Training on the subject itself, from the former."
     )
     prediction: Prediction = Field(default_factory=Prediction, description=Prediction.__doc__)
+    controls: tuple[Literal["ridge", "scratch"], ...] = Field(
+        ("ridge",),
+        description="What else decodes the same images, for comparison with the decoder: ridge "
+        "regression; scratch, a network trained like the finetuned one, for as many steps, but "
+        "from random weights.",
+    )
+    ridge: RidgeSettings = Field(default_factory=RidgeSettings, description=RidgeSettings.__doc__)
 
     @model_validator(mode="after")
     def _alignment_needs_validation_images(self) -> "DecoderSettings":

@@ -117,6 +117,20 @@ STAGES: dict[str, dict[str, str]] = {
         "missing_repeats": "voxels.missing_repeats",
         "seed": "seed",
     },
+    "decode_by_ridge": {
+        "settings": "decoder.ridge",
+        "validation_images": "decoder.validation_images",
+        "missing_repeats": "voxels.missing_repeats",
+        "alignments": "decoder.prediction.alignments",
+        "seed": "seed",
+    },
+    "decode_from_scratch": {
+        "recipe": "finetuning_recipe",
+        "validation_images": "decoder.validation_images",
+        "prediction": "decoder.prediction",
+        "test_average": "voxels.test_average",
+        "missing_repeats": "voxels.missing_repeats",
+    },
     "collect_ground_truth": {
         "validation_images": "decoder.validation_images",
         "seed": "seed",
