@@ -8,6 +8,7 @@ from neuraldiffuser import runtime
 from neuraldiffuser.config.decoder import Recipe
 from neuraldiffuser.decoders.data import leave_out, read_trials
 from neuraldiffuser.decoders.fitting import continue_from, fit
+from neuraldiffuser.decoders.parallel import launch
 from neuraldiffuser.decoders.splits import validation_ids
 
 
@@ -37,9 +38,9 @@ def finetune_decoder(
     Raises:
         ConfigError: nothing is left to train on.
         DataError: an input is missing, damaged, not finite, or of another architecture.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or the job's time is up.
     """
-    everything = read_trials([path_to_voxels], path_to_target, device=runtime.execution().device)
+    everything = read_trials([path_to_voxels], path_to_target)
     held_out = validation_ids(everything.embedding_ids, count=validation_images, seed=recipe.seed)
     trials = leave_out(everything, held_out)
     decoder = continue_from(Path(path_to_pretrained), trials, recipe)
@@ -55,7 +56,8 @@ def finetune_decoder(
 
 if __name__ == "__main__":
     with runtime.job(snakemake) as settings:  # noqa: F821
-        finetune_decoder(
+        launch(
+            finetune_decoder,
             path_to_voxels=snakemake.input.voxels,  # noqa: F821
             path_to_target=snakemake.input.target,  # noqa: F821
             path_to_pretrained=snakemake.input.pretrained,  # noqa: F821

@@ -7,6 +7,7 @@ from neuraldiffuser import runtime
 from neuraldiffuser.config.decoder import Recipe
 from neuraldiffuser.decoders.data import read_trials
 from neuraldiffuser.decoders.fitting import fit, new_decoder
+from neuraldiffuser.decoders.parallel import launch
 
 
 def pretrain_decoder(
@@ -33,10 +34,9 @@ def pretrain_decoder(
 
     Raises:
         DataError: an input is missing, damaged or not finite.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or the job's time is up.
     """
-    device = runtime.execution().device
-    trials = read_trials(paths_to_voxels, path_to_target, device=device)
+    trials = read_trials(paths_to_voxels, path_to_target)
     fit(
         new_decoder(target, trials, recipe),
         trials,
@@ -49,7 +49,8 @@ def pretrain_decoder(
 
 if __name__ == "__main__":
     with runtime.job(snakemake) as settings:  # noqa: F821
-        pretrain_decoder(
+        launch(
+            pretrain_decoder,
             paths_to_voxels=snakemake.input.voxels,  # noqa: F821
             path_to_target=snakemake.input.target,  # noqa: F821
             paths_to_teacher=[*snakemake.input.teacher, *snakemake.params.teacher],  # noqa: F821

@@ -11,6 +11,7 @@ from neuraldiffuser.decoders.objectives import (
     steps_per_epoch,
     total_steps,
 )
+from neuraldiffuser.decoders.parallel import Share
 
 RELEASED = Budget()
 
@@ -90,14 +91,14 @@ def taught_losses(world, **changes):
     batch = trials.batch(0, size=8, seed=0)
     seen = []
 
-    def teacher(ids, generator):
-        seen.append((ids, generator))
-        count = len(ids) * 16  # maps of 4 x 4
-        return unit_rows(count, 8, 1), unit_rows(count, 8, 2)
+    def teacher(ids, generator, share):
+        seen.append((ids, generator, share))
+        clean, augmented = (unit_rows(len(ids) * 16, 8, seed) for seed in (1, 2))  # maps of 4 x 4
+        return clean.unflatten(0, (-1, 16)), augmented.unflatten(0, (-1, 16))
 
     generator = torch.Generator().manual_seed(0)
     losses = low_level_losses(decoder.model, recipe, teacher)(batch, 0, generator)
-    assert seen == [(batch.ids, generator)]
+    assert seen == [(batch.ids, generator, Share())]
     return {name: value.item() for name, value in losses.items()}
 
 

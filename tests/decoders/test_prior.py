@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from neuraldiffuser.config.decoder import Prior
+from neuraldiffuser.decoders.parallel import Share
 from neuraldiffuser.decoders.prior import (
     SAMPLING_STEPS,
     Attention,
@@ -205,6 +206,7 @@ def test_loss_is_the_mean_square_of_x0_and_hides_conditions_independently():
         levels=cosine_schedule(100).float(),
         condition_dropout=0.2,
         generator=torch.Generator().manual_seed(0),
+        share=Share(),
     )
     assert float(loss) == pytest.approx(float((target.double() ** 2).mean()), rel=1e-5)
     noised, timesteps, brain = network.seen[0]

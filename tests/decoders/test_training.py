@@ -1,17 +1,20 @@
 """The engine: resumes exactly, learns what is planted, stops where numbers end."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from planted_world import small_recipe
-from torch.optim.lr_scheduler import OneCycleLR
 
-from neuraldiffuser.config.decoder import Budget, Optimiser
+from neuraldiffuser import runtime
+from neuraldiffuser.config.decoder import Budget
 from neuraldiffuser.decoders import training
 from neuraldiffuser.decoders.architectures import build_decoder
 from neuraldiffuser.decoders.data import read_trials
 from neuraldiffuser.decoders.fitting import make_losses, new_decoder
-from neuraldiffuser.decoders.training import DECAY_GROUPS, Run, make_optimiser, make_schedule, train
+from neuraldiffuser.decoders.optimisation import PRECISIONS
+from neuraldiffuser.decoders.training import Run, train
 from neuraldiffuser.errors import TrainingError
 
 
@@ -110,6 +113,41 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_images(trials, tmp_path, 
     )
 
 
+def test_a_training_whose_time_is_up_keeps_its_checkpoint_and_goes_on(
+    trials, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training, "STEPS_BETWEEN_CHECKS", 5)
+    whole, path = make_run(trials), tmp_path / "partial"
+    train(whole, path_to_checkpoint=tmp_path / "whole")
+    late = runtime.Execution(deadline=training.time.monotonic() + 60)
+    monkeypatch.setattr(runtime, "_execution", late)
+    for steps in (5, 10):
+        with pytest.raises(TrainingError) as error:
+            train(make_run(trials), path_to_checkpoint=path)
+        assert str(error.value) == (
+            f"pretraining: the time limit is reached after step {steps} of 30, whose checkpoint is "
+            "kept; run the same command again to go on, or raise runtime.decoder_minutes."
+        )
+    monkeypatch.setattr(runtime, "_execution", runtime.Execution())
+    resumed = make_run(trials)
+    assert len(train(resumed, path_to_checkpoint=path)) == 30
+    for ours, theirs in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_progress_tells_step_loss_rate_and_samples_per_second(trials, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "STEPS_BETWEEN_CHECKS", 5)
+    monkeypatch.setattr(runtime, "SECONDS_BETWEEN_PROGRESS_LINES", 0.0)
+    lines = []
+    monkeypatch.setattr(runtime.logger, "info", lambda text, *rest: lines.append(text % rest))
+    train(make_run(trials), path_to_checkpoint=tmp_path / "partial")
+    pattern = (
+        r"pretraining, step 20, loss [\d.]+, learning rate [\d.e-]+: 70% \(336 of 480\), "
+        r"[\d.]+k? samples/s, 00:00 left"
+    )
+    assert any(re.fullmatch(pattern, line) for line in lines), lines
+
+
 @pytest.mark.parametrize("target", ["clip_text", "vae_latent"])
 def test_losses_fall(trials, tmp_path, target):
     curve = train(make_run(trials, target), path_to_checkpoint=tmp_path / "partial")
@@ -120,85 +158,14 @@ def test_losses_fall(trials, tmp_path, target):
 
 def test_precision_changes_the_arithmetic(trials, tmp_path):
     curves = {}
-    for precision in training.PRECISIONS:
+    for precision in PRECISIONS:
         optimiser = small_recipe().optimiser.model_copy(update={"precision": precision})
         run = make_run(trials, optimiser=optimiser)
         curves[precision] = train(run, path_to_checkpoint=tmp_path / precision)
-    assert not curves["bf16"]["loss"].equals(curves["fp32"]["loss"])
-    np.testing.assert_allclose(curves["bf16"]["loss"][0], curves["fp32"]["loss"][0], rtol=0.02)
-
-
-def names_by_decay(groups):
-    with torch.device("meta"):
-        model = build_decoder(
-            "clip_text", (3, 8), voxel_counts={"subj01": 4}, recipe=small_recipe()
-        )
-    return DECAY_GROUPS[groups](model)
-
-
-def test_released_groups_exempt_only_what_is_called_bias_outside_the_voxel_encoders():
-    decaying, exempt = names_by_decay("released")
-    assert "voxel_encoder.encoders.subj01.bias" in decaying
-    assert "projector.0.weight" in decaying  # a normalisation's gain
-    assert "prior.norm.gain" in decaying and "prior.null_brain" in decaying
-    assert "backbone.output.bias" in exempt and "projector.0.bias" in exempt
-    assert all("bias" in name for name in exempt)
-
-
-def test_matrix_groups_exempt_gains_and_biases():
-    decaying, exempt = names_by_decay("matrices")
-    assert "voxel_encoder.encoders.subj01.bias" in exempt and "prior.norm.gain" in exempt
-    assert "backbone.output.weight" in decaying
-
-
-def test_each_group_has_its_decay():
-    with torch.device("meta"):
-        model = build_decoder(
-            "clip_text", (3, 8), voxel_counts={"subj01": 4}, recipe=small_recipe()
-        )
-    settings = Optimiser(weight_decay=0.1, voxel_weight_decay=0.2, decay_groups="matrices")
-    optimiser = make_optimiser(model, settings)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    decays = {
-        names[id(parameter)]: group["weight_decay"]
-        for group in optimiser.param_groups
-        for parameter in group["params"]
-    }
-    assert decays["voxel_encoder.encoders.subj01.weight"] == 0.2
-    assert decays["backbone.output.weight"] == 0.1
-    assert decays["backbone.output.bias"] == 0
-    assert set(decays) == set(names.values())
-
-
-def test_the_schedule_is_torchs_one_cycle_with_the_released_numbers():
-    def rates(make):
-        parameter = torch.nn.Parameter(torch.zeros(1))
-        optimiser = torch.optim.AdamW([parameter], lr=3e-4)
-        schedule, found = make(optimiser), []
-        for _ in range(300):
-            found.append((optimiser.param_groups[0]["lr"], optimiser.param_groups[0]["betas"][0]))
-            optimiser.step()
-            schedule.step()
-        return found
-
-    released = rates(
-        lambda optimiser: OneCycleLR(
-            optimiser, max_lr=3e-4, total_steps=300, final_div_factor=1000, pct_start=2 / 150
-        )
-    )
-    assert rates(lambda optimiser: make_schedule(optimiser, Optimiser(), steps=300)) == released
-    assert max(rate for rate, _ in released) == pytest.approx(3e-4)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3, 7])
-def test_short_schedules_exist(steps):
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimiser = torch.optim.AdamW([parameter], lr=3e-4)
-    schedule = make_schedule(optimiser, Optimiser(), steps=steps)
-    for _ in range(steps):
-        optimiser.step()
-        schedule.step()
-    assert np.isfinite(schedule.get_last_lr()).all()
+    for half in ("bf16", "fp16"):
+        assert not curves[half]["loss"].equals(curves["fp32"]["loss"])
+        np.testing.assert_allclose(curves[half]["loss"][0], curves["fp32"]["loss"][0], rtol=0.02)
+        assert curves[half]["prior"][25:].mean() < curves[half]["prior"][:5].mean()
 
 
 SHORT = Budget(epochs=2, samples_per_epoch=48, batch_size=16)

@@ -35,11 +35,23 @@ logger = logging.getLogger("neuraldiffuser")
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how a job computes; never a reason for another result."""
+    """Where and how a job computes; never a reason for another result.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        threads: CPU threads of each of its processes.
+        processes: how many work together, each on a device of its own.
+        deadline: of its time limit on ``time.monotonic``; None without a limit.
+        label: the job's name.
+        log: its log file; None outside a job.
+    """
 
     device: str = "cpu"
     threads: int = 1
+    processes: int = 1
+    deadline: float | None = None
     label: str = ""
+    log: str | None = None
 
 
 _execution = Execution()
@@ -123,8 +135,7 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
     stage = snakemake.rule
     if not stage.startswith("fetch_"):
         os.environ.update(OFFLINE)
-    _open_log(str(snakemake.log[0]), label=_label(stage, snakemake.wildcards))
-    _choose_execution(snakemake, label=stage)
+    _start(_choose_execution(snakemake), mode="w")
     started = time.monotonic()
     try:
         yield stages.parse_settings(stage, snakemake.params.settings)
@@ -149,13 +160,29 @@ def _label(stage: str, wildcards: Any) -> str:
     return " ".join([stage, *(str(value) for value in wildcards)])
 
 
-def _open_log(path: str, *, label: str) -> None:
+def join(execution: Execution, *, quiet: bool) -> None:
+    """Makes a new process one of a running job's; a quiet one reports warnings and errors only."""
+    _start(execution, mode="a")
+    if quiet:
+        logger.setLevel(logging.WARNING)
+
+
+def _start(execution: Execution, *, mode: str) -> None:
+    """Makes ``execution`` this process's own: its log, its threads."""
+    global _execution
+    _execution = execution
+    _open_log(execution, mode=mode)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(execution.threads)
+
+
+def _open_log(execution: Execution, *, mode: str) -> None:
     """Everything goes to the log file; progress and errors also to the screen."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(path, mode="w", encoding="utf-8")
+    Path(execution.log).parent.mkdir(parents=True, exist_ok=True)
+    to_file = logging.FileHandler(execution.log, mode=mode, encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_screen = logging.StreamHandler(sys.stderr)
-    to_screen.setFormatter(logging.Formatter(f"  {label} · %(message)s"))
+    to_screen.setFormatter(logging.Formatter(f"  {execution.label} · %(message)s"))
     to_screen.setLevel(logging.INFO)
     logger.handlers = [to_file, to_screen]
     logger.setLevel(logging.DEBUG)
@@ -164,11 +191,18 @@ def _open_log(path: str, *, label: str) -> None:
     logging.getLogger("py.warnings").handlers = [to_file]
 
 
-def _choose_execution(snakemake: Any, *, label: str) -> None:
-    global _execution
-    wants_gpu = bool(snakemake.resources.get("gpu", 0))
+def _choose_execution(snakemake: Any) -> Execution:
+    """What a job's rule grants it; threads and time are shared by all of its processes."""
+    resources = snakemake.resources
+    wants_gpu = bool(resources.get("gpu", 0))
     torch = sys.modules.get("torch")
-    device = "cuda" if wants_gpu and torch and torch.cuda.is_available() else "cpu"
-    _execution = Execution(device=device, threads=int(snakemake.threads), label=label)
-    if torch:
-        torch.set_num_threads(_execution.threads)
+    processes = int(resources.get("processes", 1))
+    minutes = resources.get("runtime")
+    return Execution(
+        device="cuda" if wants_gpu and torch and torch.cuda.is_available() else "cpu",
+        threads=max(int(snakemake.threads) // processes, 1),
+        processes=processes,
+        deadline=time.monotonic() + 60 * minutes if minutes else None,
+        label=_label(snakemake.rule, snakemake.wildcards),
+        log=str(snakemake.log[0]),
+    )

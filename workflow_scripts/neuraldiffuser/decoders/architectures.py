@@ -62,5 +62,5 @@ def build_decoder(
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of trainable weights."""
+    """Number of weights, those that the released mixer never uses included."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from neuraldiffuser.config.decoder import Network
+from neuraldiffuser.decoders.parallel import Dropout
 
 
 class ReleasedMixer(nn.Module):
@@ -14,8 +15,9 @@ class ReleasedMixer(nn.Module):
     Every brain is one token. Layer normalisation over a token axis of length one returns its bias
     whatever enters it, and the running residual of that axis still carries the block's *initial*
     input, so the token-mixing blocks overwrite what the channel-mixing blocks computed: their
-    4 * 2 * hidden_size^2 weights never reach the output, which is affine in the voxels. Kept to
-    reproduce the published numbers and parameter counts; ``ResidualMLP`` is the working backbone.
+    4 * 2 * hidden_size^2 weights never reach the output, which is affine in the voxels. They stand
+    here for the published parameter counts and weights; they are neither computed nor trained.
+    Kept to reproduce the published numbers; ``ResidualMLP`` is the working backbone.
 
     Source: HaoyyLi/NeuralDiffuser, src/models.py, BrainNetwork (as MedARC-AI/MindEyeV2).
     """
@@ -26,7 +28,7 @@ class ReleasedMixer(nn.Module):
         self.token_shape = token_shape
         self.channel_blocks = nn.ModuleList(
             [mixing_block(network.hidden_size, network.dropout) for _ in range(network.blocks)]
-        )
+        ).requires_grad_(False)
         self.token_blocks = nn.ModuleList(
             [mixing_block(1, network.dropout) for _ in range(network.blocks)]
         )
@@ -34,12 +36,9 @@ class ReleasedMixer(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """(n, hidden) to (n, tokens, width)."""
-        x = hidden.unsqueeze(1)  # (n, 1, hidden)
-        channel_residual, token_residual = x, x.transpose(1, 2)
-        for mix_channels, mix_tokens in zip(self.channel_blocks, self.token_blocks, strict=True):
-            channel_residual = mix_channels(x) + channel_residual
-            token_residual = mix_tokens(channel_residual.transpose(1, 2)) + token_residual
-            x = token_residual.transpose(1, 2)
+        tokens = x = hidden.unsqueeze(2)  # (n, hidden, 1): normalised over its only token
+        for mix_tokens in self.token_blocks:
+            x = x + mix_tokens(tokens)
         return self.output(x.flatten(1)).unflatten(1, self.token_shape)
 
 
@@ -49,7 +48,7 @@ def mixing_block(width: int, dropout: float) -> nn.Sequential:
         nn.LayerNorm(width),
         nn.Linear(width, width),
         nn.GELU(),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.Linear(width, width),
     )
 
@@ -65,14 +64,14 @@ class ResidualMLP(nn.Module):
         tokens, width = token_shape
         size = network.hidden_size
         self.token_shape = token_shape
-        self.input = nn.Sequential(nn.LayerNorm(size), nn.GELU(), nn.Dropout(network.input_dropout))
+        self.input = nn.Sequential(nn.LayerNorm(size), nn.GELU(), Dropout(network.input_dropout))
         self.blocks = nn.ModuleList(
             [
                 nn.Sequential(
                     nn.Linear(size, size),
                     nn.LayerNorm(size),
                     nn.GELU(),
-                    nn.Dropout(network.dropout),
+                    Dropout(network.dropout),
                 )
                 for _ in range(network.blocks)
             ]

@@ -1,17 +1,19 @@
-"""Trials of one or several subjects, resident as tensors, and the batches made of them.
+"""Trials of one or several subjects as half-precision tables, and the batches made of them.
 
 A batch is a pure function of its step: it needs no state, so a training that resumes at any step
-meets the same trials.
+meets the same trials. Tables lie on the device while they fit beside what is trained; rows of the
+others are gathered on the host, in pinned memory, and copied while the device still computes.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from neuraldiffuser import storage
+from neuraldiffuser import runtime, storage
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.nsd.voxels import read_voxels
 
@@ -57,21 +59,39 @@ class Trials:
         """Of one target embedding."""
         return tuple(self.embedding.shape[1:])
 
-    def batch(self, step: int, *, size: int, seed: int) -> Batch:
-        """The trials of a step: ``size`` over all subjects, each walked through in epochs."""
-        count = size // len(self.betas)
-        rows = {
+    def per_subject(self, size: int) -> int:
+        """Trials that a batch of ``size`` takes from each subject."""
+        return size // len(self.betas)
+
+    def batch(
+        self, step: int, *, size: int, seed: int, device: torch.device | str = "cpu"
+    ) -> Batch:
+        """The trials of a step on ``device``: ``size`` over all subjects, each walked in epochs."""
+        rows = self._rows(step, size=size, seed=seed)
+        ids = self._ids(rows)
+        targets = np.searchsorted(self.embedding_ids, ids)
+        return Batch(
+            voxels={
+                subject: take_rows(self.betas[subject], chosen, device)
+                for subject, chosen in rows.items()
+            },
+            target=take_rows(self.embedding, targets, device),
+            ids=ids,
+        )
+
+    def ids_of(self, step: int, *, size: int, seed: int) -> np.ndarray:
+        """The images of a step's batch, (subjects * n,) 73k ids."""
+        return self._ids(self._rows(step, size=size, seed=seed))
+
+    def _rows(self, step: int, *, size: int, seed: int) -> dict[str, np.ndarray]:
+        count = self.per_subject(size)
+        return {
             subject: walk(len(ids), step * count, count, seed=(seed, number))
             for number, (subject, ids) in enumerate(self.ids.items())
         }
-        ids = np.concatenate([self.ids[subject][chosen] for subject, chosen in rows.items()])
-        return Batch(
-            voxels={
-                subject: take_rows(self.betas[subject], chosen) for subject, chosen in rows.items()
-            },
-            target=take_rows(self.embedding, np.searchsorted(self.embedding_ids, ids)),
-            ids=ids,
-        )
+
+    def _ids(self, rows: dict[str, np.ndarray]) -> np.ndarray:
+        return np.concatenate([self.ids[subject][chosen] for subject, chosen in rows.items()])
 
 
 def walk(length: int, start: int, count: int, *, seed: tuple[int, ...]) -> np.ndarray:
@@ -80,29 +100,47 @@ def walk(length: int, start: int, count: int, *, seed: tuple[int, ...]) -> np.nd
     chosen = np.empty(count, dtype=np.int64)
     for turn in np.unique(wanted // length):
         here = wanted // length == turn
-        shuffled = np.random.default_rng([*seed, int(turn)]).permutation(length)
-        chosen[here] = shuffled[wanted[here] % length]
+        chosen[here] = shuffle(length, (*seed, int(turn)))[wanted[here] % length]
     return chosen
 
 
-def take_rows(table: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-    """Rows of a half-precision table as float32, gathered where the table lies."""
-    index = torch.from_numpy(rows).to(table.device, non_blocking=True)
-    return table.index_select(0, index).float()
+@lru_cache(maxsize=64)
+def shuffle(length: int, seed: tuple[int, ...]) -> np.ndarray:
+    """A seeded shuffle of ``range(length)``, kept because a whole epoch reads it."""
+    return np.random.default_rng(seed).permutation(length)
 
 
-def read_trials(
-    paths_to_voxels: Iterable[Path],
-    path_to_target: Path,
-    *,
-    device: str = "cpu",
-) -> Trials:
-    """Reads the training trials of all subjects and the targets of their images.
+def take_rows(table: torch.Tensor, rows: np.ndarray, device: torch.device | str) -> torch.Tensor:
+    """Rows of a half-precision table as float32 on ``device``; the host waits for nothing."""
+    index = torch.from_numpy(rows)
+    if table.device.type == "cpu" and torch.device(device).type != "cpu":
+        picked = torch.empty((len(rows), *table.shape[1:]), dtype=table.dtype, pin_memory=True)
+        torch.index_select(table, 0, index, out=picked)
+        return picked.to(device, non_blocking=True).float()
+    return table.index_select(0, index.to(table.device, non_blocking=True)).float()
+
+
+def keep_on_device(trials: Trials, device: torch.device | str, *, free: int) -> Trials:
+    """The same trials with their tables on ``device``, those that fit into ``free`` bytes.
+
+    The targets come first: of all tables, theirs moves the most bytes at each step.
+    """
+    tables = {"embedding": trials.embedding, **trials.betas}
+    for name, table in tables.items():
+        if table.nbytes <= free:
+            tables[name] = table.to(device)
+            free -= table.nbytes
+        else:
+            runtime.logger.info("%s stay on the host (%.1f GB)", name, table.nbytes / 1e9)
+    return replace(trials, embedding=tables.pop("embedding"), betas=tables)
+
+
+def read_trials(paths_to_voxels: Iterable[Path], path_to_target: Path) -> Trials:
+    """Reads the training trials of all subjects and the targets of their images, on the host.
 
     Args:
         paths_to_voxels: ``voxels/{subject}.h5``, one per subject.
         path_to_target: ``targets/{target}.h5``.
-        device: where the tensors lie.
 
     Raises:
         DataError: betas or targets are not finite, an image has no target, a test image is among
@@ -115,7 +153,7 @@ def read_trials(
         storage.require_finite(voxels.training.betas, f"training/betas of {path}")
         if not len(voxels.training.id):
             raise DataError(f"{path} holds no training trial; make it again with more sessions.")
-        betas[voxels.subject] = torch.from_numpy(voxels.training.betas).half().to(device)
+        betas[voxels.subject] = torch.from_numpy(voxels.training.betas).half()
         ids[voxels.subject] = voxels.training.id
     images = np.unique(np.concatenate(list(ids.values())))
     embedding = storage.read_rows(path_to_target, images)
@@ -123,7 +161,7 @@ def read_trials(
     return Trials(
         betas=betas,
         ids=ids,
-        embedding=torch.from_numpy(embedding).half().to(device),
+        embedding=torch.from_numpy(embedding).half(),
         embedding_ids=images,
     )
 

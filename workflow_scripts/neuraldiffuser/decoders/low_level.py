@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from neuraldiffuser.config.decoder import LowLevel, Network
+from neuraldiffuser.decoders.parallel import Dropout
 from neuraldiffuser.decoders.projector import maps_projector
 from neuraldiffuser.decoders.voxel_encoder import VoxelEncoders
 from neuraldiffuser.errors import DataError
@@ -72,7 +73,7 @@ def residual_block(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
         nn.Linear(inputs, outputs, bias=False),
         nn.LayerNorm(outputs),
         nn.SiLU(),
-        nn.Dropout(dropout),
+        Dropout(dropout),
     )
 
 

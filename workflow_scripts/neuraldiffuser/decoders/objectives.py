@@ -22,6 +22,7 @@ from neuraldiffuser.decoders.losses import (
     unit_vectors,
 )
 from neuraldiffuser.decoders.low_level import LowLevelDecoder
+from neuraldiffuser.decoders.parallel import Share
 from neuraldiffuser.decoders.prior import cosine_schedule, prior_loss
 from neuraldiffuser.decoders.teachers import Teacher, map_vectors
 
@@ -63,13 +64,13 @@ def high_level_losses(model: HighLevelDecoder, recipe: Recipe) -> LossFunction:
     levels = cosine_schedule(recipe.prior.timesteps).float().to(model.mean.device)
 
     def losses(batch: Batch, step: int, generator: torch.Generator) -> Losses:
-        phase = phase_of(step, recipe.budget, objective)
+        phase, share = phase_of(step, recipe.budget, objective), Share.current()
         voxels, mixture = batch.voxels, None
         if phase.mixco:
             mixture = mixture_of(batch, step, recipe)
             voxels = mix_voxels(voxels, mixture)
-        brain = model(voxels)
-        p, c = unit_vectors(model.project(brain)), unit_vectors(batch.target)
+        brain = model({subject: share.take(rows) for subject, rows in voxels.items()})
+        p, c = share.gather(unit_vectors(model.project(brain))), unit_vectors(batch.target)
         if mixture is None:
             contrastive = soft_clip_loss(p, c, phase.temperature)
         else:
@@ -82,6 +83,7 @@ def high_level_losses(model: HighLevelDecoder, recipe: Recipe) -> LossFunction:
             levels=levels,
             condition_dropout=recipe.prior.condition_dropout,
             generator=generator,
+            share=share,
         )
         total = objective.contrastive_weight * contrastive + objective.prior_weight * prior
         return {"loss": total, "contrastive": contrastive, "prior": prior}
@@ -98,7 +100,7 @@ def mixture_of(batch: Batch, step: int, recipe: Recipe) -> Mixture:
         probability=recipe.objective.mixco_probability,
     )
     device = batch.target.device
-    return Mixture(drawn.partner.to(device), drawn.kept.to(device))
+    return Mixture(*(part.to(device, non_blocking=True) for part in (drawn.partner, drawn.kept)))
 
 
 def low_level_losses(
@@ -108,12 +110,14 @@ def low_level_losses(
     settings = recipe.low_level
 
     def losses(batch: Batch, _: int, generator: torch.Generator) -> Losses:
-        maps = model.maps(batch.voxels)
-        l1 = latent_l1_loss(model.upsampler(maps).float(), batch.target, settings.l1_divisor)
+        share = Share.current()
+        maps = model.maps({subject: share.take(rows) for subject, rows in batch.voxels.items()})
+        latent, target = model.upsampler(maps).float(), share.take(batch.target)
+        l1 = latent_l1_loss(latent, target, settings.l1_divisor)
         if teacher is None:
             return {"loss": l1, "l1": l1}
-        clean, augmented = teacher(batch.ids, generator)
-        student = map_vectors(model.projector(maps))
+        vectors = map_vectors(model.projector(maps)), *teacher(batch.ids, generator, share)
+        student, clean, augmented = (share.gather(part).flatten(0, 1) for part in vectors)
         contrastive = soft_contrastive_loss(student, clean, augmented, settings.teacher_temperature)
         total = l1 + settings.teacher_weight * contrastive
         return {"loss": total, "l1": l1, "contrastive": contrastive}

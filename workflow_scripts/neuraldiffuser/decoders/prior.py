@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from neuraldiffuser.config.decoder import Prior
+from neuraldiffuser.decoders.parallel import Share
 
 COSINE_SCALE = 16.0
 RELATIVE_BUCKETS = 32
@@ -235,29 +236,35 @@ def prior_loss(
     levels: torch.Tensor,
     condition_dropout: float,
     generator: torch.Generator,
+    share: Share,
 ) -> torch.Tensor:
     """Mean squared error of the predicted x0 at a random timestep per sample.
 
     Args:
         network: the prior.
-        brain: (n, T, D) backbone tokens.
-        target: (n, T, D) x0.
+        brain: (n, T, D) backbone tokens of this process's share.
+        target: (N, T, D) x0 of the whole batch.
         levels: (timesteps,) a of the schedule.
         condition_dropout: probability of hiding the brain, and independently the noised target.
-        generator: draws timesteps, noise and what is hidden, on the device of ``target``.
+        generator: draws timesteps, noise and what is hidden for the whole batch, on the device of
+            ``target``.
+        share: whose rows the network sees.
 
     Returns:
-        Scalar mean over samples, tokens and dimensions.
+        Scalar mean over the share's samples, tokens and dimensions.
     """
     count, device = len(target), target.device
     timesteps = torch.randint(len(levels), (count,), generator=generator, device=device)
     noise = torch.randn(target.shape, generator=generator, device=device)
     hidden = torch.rand((2, count, 1, 1), generator=generator, device=device) < condition_dropout
+    target, timesteps, noise, no_brain, no_target = (
+        share.take(rows) for rows in (target, timesteps, noise, *hidden)
+    )
     noised = noise_target(target, timesteps, noise, levels)
     predicted = network(
-        torch.where(hidden[1], network.null_target, noised),
+        torch.where(no_target, network.null_target, noised),
         timesteps,
-        torch.where(hidden[0], network.null_brain.to(brain.dtype), brain),
+        torch.where(no_brain, network.null_brain.to(brain.dtype), brain),
     )
     return functional.mse_loss(predicted.float(), target)
 

@@ -68,7 +68,7 @@ class AutoencoderTeacher:
 
 def map_vectors(maps: torch.Tensor) -> torch.Tensor:
     """(n, channels, h, w) to one L2-normalised row per position, (n * h * w, channels)."""
-    return functional.normalize(maps.float().permute(0, 2, 3, 1).flatten(0, 2), dim=1)
+    return functional.normalize(maps.float().permute(0, 2, 3, 1).flatten(1, 2), dim=2)
 
 
 def load_autoencoder_teacher(

@@ -1,0 +1,150 @@
+"""Several processes that train one decoder together: which rows are whose, and how they start.
+
+Every process draws the random numbers of the whole batch and computes its own rows of it, so the
+number of processes changes a result in its last bits only.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed, multiprocessing, nn
+
+from neuraldiffuser import runtime
+from neuraldiffuser.errors import ConfigError, NeuralDiffuserError
+
+Rows = TypeVar("Rows")
+
+
+@dataclass(frozen=True)
+class Share:
+    """The rows of a batch that this process computes: ``index``, ``index + count`` and so on."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def current(cls) -> "Share":
+        """This process's share: everything where no others train with it."""
+        if not distributed.is_initialized():
+            return cls()
+        return cls(distributed.get_rank(), distributed.get_world_size())
+
+    def take(self, rows: Rows) -> Rows:
+        """Its rows of a batch's tensor or array."""
+        return rows[self.index :: self.count]
+
+    def gather(self, rows: torch.Tensor) -> torch.Tensor:
+        """The rows of all processes in the batch's order; gradients flow back to their owners."""
+        if self.count == 1:
+            return rows
+        parts = distributed.nn.functional.all_gather(rows.contiguous())
+        return torch.stack(parts, dim=1).flatten(0, 1)
+
+    def average(self, values: torch.Tensor) -> torch.Tensor:
+        """Means over the processes, on each of them."""
+        if self.count > 1:
+            distributed.all_reduce(values)
+        return values / self.count
+
+
+class Dropout(nn.Module):
+    """Dropout over a batch's rows that drops the same ones however many processes share them.
+
+    Drawn from torch's global generator, which the engine seeds at every step.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """This process's rows (n, ...) to the same shape."""
+        if not self.training or not self.probability:
+            return x
+        share = Share.current()
+        drawn = torch.rand((len(x) * share.count, *x.shape[1:]), device=x.device)
+        return x * (share.take(drawn) >= self.probability) / (1 - self.probability)
+
+
+def wrap(module: nn.Module) -> nn.Module:
+    """``module`` with its gradients averaged over the processes; itself where there is but one."""
+    if Share.current().count == 1:
+        return module
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    options = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+    on_cpu = runtime.execution().device == "cpu"
+    return Accelerator(cpu=on_cpu, kwargs_handlers=[options]).prepare_model(module)
+
+
+def launch(function: Callable[..., None], **arguments: Any) -> None:
+    """Calls ``function`` in as many processes as the job has for it, and waits for all of them.
+
+    Args:
+        function: of a module that can be imported; finds its rows by ``Share.current()``.
+        arguments: its keyword arguments.
+
+    Raises:
+        NeuralDiffuserError: as raised in any of the processes.
+    """
+    execution = runtime.execution()
+    if execution.processes == 1:
+        function(**arguments)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = Path(folder, "meeting")
+        errors = multiprocessing.get_context("spawn").SimpleQueue()
+        try:
+            multiprocessing.spawn(
+                _join,
+                args=(execution, meeting, errors, function, arguments),
+                nprocs=execution.processes,
+            )
+        except multiprocessing.ProcessRaisedException:
+            if errors.empty():
+                raise
+            raise errors.get() from None
+
+
+def _join(
+    index: int,
+    execution: runtime.Execution,
+    meeting: Path,
+    errors: multiprocessing.SimpleQueue,
+    function: Callable[..., None],
+    arguments: dict[str, Any],
+) -> None:
+    """What each process does: meets the others, works, and hands its error to the first process."""
+    from accelerate import PartialState
+
+    os.environ |= {
+        "RANK": str(index),
+        "LOCAL_RANK": str(index),
+        "WORLD_SIZE": str(execution.processes),
+        "OMP_NUM_THREADS": str(execution.threads),
+    }
+    runtime.join(execution, quiet=index > 0)
+    place = f"file://{meeting}?rank={index}&world_size={execution.processes}"
+    PartialState(cpu=execution.device == "cpu", init_method=place)
+    try:
+        function(**arguments)
+    except NeuralDiffuserError as error:
+        errors.put(error)
+        raise
+    finally:
+        distributed.destroy_process_group()
+
+
+def require_equal_shares(trials_per_subject: int, share: Share) -> None:
+    """Raises ConfigError if the processes cannot split a subject's trials of a batch evenly."""
+    if trials_per_subject % share.count:
+        raise ConfigError(
+            f"runtime.decoder_processes is {share.count}, which does not divide the "
+            f"{trials_per_subject} trials that a batch takes from each subject; choose a divisor "
+            "or another batch_size."
+        )
