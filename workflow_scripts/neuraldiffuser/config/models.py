@@ -16,7 +16,7 @@ NetworkLoader = Literal[
     "open_clip",
     "efficientnet_lite0",
 ]
-Loader = Literal["stable_diffusion", "autoencoder", "gnet", NetworkLoader]
+Loader = Literal["stable_diffusion", "autoencoder", "gnet", "vicregl_convnext", NetworkLoader]
 NETWORK_LOADERS = get_args(NetworkLoader)
 
 # What loaders read, in the layouts of diffusers and open_clip; every other loader reads one file.
@@ -70,8 +70,9 @@ class PretrainedModel(Section):
     loader: Loader = Field(
         description="How it is read: stable_diffusion (a folder in the diffusers layout), "
         "autoencoder (its part vae alone), open_clip (open_clip_config.json beside safetensors), "
-        "gnet (the released pickle), or the network whose state dict its file holds: alexnet, "
-        "inception_v3, efficientnet_b1 (torchvision), swav_resnet50 or efficientnet_lite0."
+        "gnet (the released pickle), vicregl_convnext (a full checkpoint of VICRegL), or the "
+        "network whose state dict its file holds: alexnet, inception_v3, efficientnet_b1 "
+        "(torchvision), swav_resnet50 or efficientnet_lite0."
     )
     files: dict[str, PinnedFile] = Field(
         min_length=1, description="Its files by their path in the source, with size and sha256."
@@ -181,6 +182,18 @@ ZOO = {
             ),
         },
     ),
+    "vicregl-convnext-xl": PretrainedModel(
+        role="teacher of the low-level decoder",
+        source="hf://datasets/pscotti/mindeyev2@e615c3974b6861adbace2eca7411cd2830372d0f",
+        licence="CC-BY-NC (facebookresearch/VICRegL)",
+        loader="vicregl_convnext",
+        files={
+            "convnext_xlarge_alpha0.75_fullckpt.pth": PinnedFile(
+                size=6546149685,
+                sha256="32187554e4acee79c46ec918145055fe1a4cf14a93983bc5f69ea73163f84f86",
+            ),
+        },
+    ),
     "clip-vit-b-32": PretrainedModel(
         role="CLIP image tower that guides",
         source="hf://timm/vit_base_patch32_clip_224.openai"
@@ -271,6 +284,7 @@ PARTS = {
     "clip_image": ("open_clip",),
     "image_variations_autoencoder": ("autoencoder", "stable_diffusion"),
     "gnet": ("gnet",),
+    "low_level_teacher": ("vicregl_convnext",),
 }
 
 
@@ -292,6 +306,11 @@ class ModelSettings(Section):
         "trains its low-level decoder; of a whole Stable Diffusion, its autoencoder is meant.",
     )
     gnet: str = Field("gnet", description="Released weights of the brain-encoding model.")
+    low_level_teacher: str = Field(
+        "vicregl-convnext-xl",
+        description="ConvNeXt whose features the low-level decoder imitates, where "
+        "decoder.low_level.teacher is convnext. Released code: VICRegL's ConvNeXt-XL.",
+    )
     zoo: dict[str, PretrainedModel] = Field(
         ZOO,
         description="Every pretrained model by name. Only those that the experiment uses are "

@@ -7,6 +7,7 @@ or what torch loads with ``weights_only``.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import is_zipfile
 
 import neuraldiffuser.torchvision_schemas  # noqa: F401  before anything imports torchvision
 
@@ -85,15 +86,17 @@ ARCHITECTURES: dict[str, Callable[[Path, int], nn.Module]] = {
 def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
     """Reads a state dict from safetensors or from what torch loads with ``weights_only``.
 
+    Torch's files since 2020 are mapped, so that only tensors that are used take memory.
+
     Raises:
         DataError: the file is missing, broken, or holds anything but tensors.
     """
     if path.suffix == ".safetensors":
         return storage.read_tensors(path)[0]
     if not path.is_file():
-        raise DataError(f"{path} is missing; fetch the evaluation network's weights.")
+        raise DataError(f"{path} is missing; fetch the weights.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as error:
         raise DataError(
             f"{path} is truncated or holds more than tensors ({type(error).__name__}); "

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from neuraldiffuser import runtime
 from neuraldiffuser.config.models import PinnedFile
@@ -80,10 +81,11 @@ def read_text(path: Path) -> None:
 
 
 def read_state_dict(path: Path) -> None:
-    """Loads what torch stored: tensors by name, and nothing that acts."""
+    """Loads what torch stored, or maps it: tensors by name, and nothing that acts."""
     import torch
 
-    if not isinstance(torch.load(path, map_location="cpu", weights_only=True), Mapping):
+    stored = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    if not isinstance(stored, Mapping):
         raise TypeError
 
 
