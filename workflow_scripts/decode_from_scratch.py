@@ -1,4 +1,4 @@
-"""The control without pretraining: voxels and a target enter, embeddings leave.
+"""The control without pretraining: voxels and a target enter, embeddings and a curve leave.
 
 What pretraining brings is the difference between this network and the finetuned one.
 """
@@ -8,10 +8,10 @@ from pathlib import Path
 
 from neuraldiffuser import runtime
 from neuraldiffuser.config.decoder import Prediction, Recipe
-from neuraldiffuser.decoders.data import leave_out, read_trials
+from neuraldiffuser.decoders.data import read_own_trials
 from neuraldiffuser.decoders.embeddings import decode_unseen, write_embeddings
 from neuraldiffuser.decoders.fitting import fit, new_decoder
-from neuraldiffuser.decoders.splits import validation_ids
+from neuraldiffuser.decoders.parallel import launch
 from neuraldiffuser.decoders.store import read_decoder
 from neuraldiffuser.nsd.voxels import read_voxels
 
@@ -28,7 +28,7 @@ def decode_from_scratch(
     test_average: str,
     missing_repeats: str,
 ) -> None:
-    """Trains and predicts as for a finetuned decoder, but from random weights.
+    """Trains and predicts as for a finetuned decoder, but from random weights, which it drops.
 
     Args:
         path_to_voxels: ``voxels/{subject}.h5``.
@@ -44,24 +44,22 @@ def decode_from_scratch(
     Raises:
         ConfigError: nothing is left to train on.
         DataError: an input is missing, damaged or not finite.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or the job's time is up.
     """
-    device = runtime.execution().device
-    target = Path(path_to_target).stem
-    everything = read_trials([path_to_voxels], path_to_target)
-    held_out = validation_ids(everything.embedding_ids, count=validation_images, seed=recipe.seed)
-    trials = leave_out(everything, held_out)
     path_to_decoder = Path(path_to_embeddings).with_suffix(".safetensors")
-    fit(
-        replace(new_decoder(target, trials, recipe), validation_ids=held_out),
-        trials,
-        name=f"training {target} from scratch",
+    launch(
+        train_from_scratch,
+        path_to_voxels=path_to_voxels,
+        path_to_target=path_to_target,
         path_to_decoder=path_to_decoder,
-        path_to_curve=Path(path_to_curve),
+        path_to_curve=path_to_curve,
+        validation_images=validation_images,
+        recipe=recipe,
     )
+    decoder = read_decoder(path_to_decoder, device=runtime.execution().device)
     voxels = read_voxels(path_to_voxels)
     decoded = decode_unseen(
-        read_decoder(path_to_decoder, device=device),
+        decoder,
         voxels,
         prediction=prediction,
         test_average=test_average,
@@ -73,10 +71,33 @@ def decode_from_scratch(
         decoded,
         path_to_target=path_to_target,
         training_ids=voxels.training.id,
-        alignment=prediction.alignments.get(target, "none"),
-        attributes={"target": target, "subject": voxels.subject},
+        alignment=prediction.alignments.get(decoder.target, "none"),
+        attributes={"target": decoder.target, "subject": voxels.subject},
     )
-    path_to_decoder.unlink()  # nothing else reads it
+    path_to_decoder.unlink()
+
+
+def train_from_scratch(
+    *,
+    path_to_voxels: Path | str,
+    path_to_target: Path | str,
+    path_to_decoder: Path,
+    path_to_curve: Path | str,
+    validation_images: int,
+    recipe: Recipe,
+) -> None:
+    """Trains on all but the validation images, as finetuning does; arguments as above."""
+    trials, held_out = read_own_trials(
+        path_to_voxels, path_to_target, validation_images=validation_images, seed=recipe.seed
+    )
+    decoder = new_decoder(Path(path_to_target).stem, trials, recipe)
+    fit(
+        replace(decoder, validation_ids=held_out),
+        trials,
+        name=f"training {decoder.target} from scratch",
+        path_to_decoder=path_to_decoder,
+        path_to_curve=Path(path_to_curve),
+    )
 
 
 if __name__ == "__main__":

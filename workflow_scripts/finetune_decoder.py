@@ -6,10 +6,9 @@ from pathlib import Path
 
 from neuraldiffuser import runtime
 from neuraldiffuser.config.decoder import Recipe
-from neuraldiffuser.decoders.data import leave_out, read_trials
+from neuraldiffuser.decoders.data import read_own_trials
 from neuraldiffuser.decoders.fitting import continue_from, fit
 from neuraldiffuser.decoders.parallel import launch
-from neuraldiffuser.decoders.splits import validation_ids
 
 
 def finetune_decoder(
@@ -40,9 +39,9 @@ def finetune_decoder(
         DataError: an input is missing, damaged, not finite, or of another architecture.
         TrainingError: the loss is not finite, or the job's time is up.
     """
-    everything = read_trials([path_to_voxels], path_to_target)
-    held_out = validation_ids(everything.embedding_ids, count=validation_images, seed=recipe.seed)
-    trials = leave_out(everything, held_out)
+    trials, held_out = read_own_trials(
+        path_to_voxels, path_to_target, validation_images=validation_images, seed=recipe.seed
+    )
     decoder = continue_from(Path(path_to_pretrained), trials, recipe)
     fit(
         replace(decoder, validation_ids=held_out),

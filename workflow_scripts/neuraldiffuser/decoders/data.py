@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from neuraldiffuser import runtime, storage
+from neuraldiffuser.decoders.splits import validation_ids
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.nsd.voxels import read_voxels
 
@@ -164,6 +165,26 @@ def read_trials(paths_to_voxels: Iterable[Path], path_to_target: Path) -> Trials
         embedding=torch.from_numpy(embedding).half(),
         embedding_ids=images,
     )
+
+
+def read_own_trials(
+    path_to_voxels: Path | str, path_to_target: Path | str, *, validation_images: int, seed: int
+) -> tuple[Trials, np.ndarray]:
+    """A subject's trials of all but its validation images, and these images' ids.
+
+    Args:
+        path_to_voxels: ``voxels/{subject}.h5``.
+        path_to_target: ``targets/{target}.h5``.
+        validation_images: how many training images are held out.
+        seed: of their choice.
+
+    Raises:
+        ConfigError: nothing would be left to train on.
+        DataError: as from ``read_trials``.
+    """
+    everything = read_trials([path_to_voxels], path_to_target)
+    held_out = validation_ids(everything.embedding_ids, count=validation_images, seed=seed)
+    return leave_out(everything, held_out), held_out
 
 
 def leave_out(trials: Trials, ids: np.ndarray) -> Trials:
