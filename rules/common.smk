@@ -45,3 +45,4 @@ def has_gpu():
 GPUS = 1 if has_gpu() else 0
 THREADS = CONFIG.runtime.threads
 DECODER_THREADS = CONFIG.runtime.decoder_threads
+DECODER_PROCESSES = CONFIG.runtime.decoder_processes

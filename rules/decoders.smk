@@ -18,11 +18,12 @@ rule pretrain_decoder:
         "<results>/benchmarks/pretrain_decoder/{target}/{subject}.jsonl"
     conda:
         "../envs/neuraldiffuser.yaml"
-    threads: DECODER_THREADS
+    threads: DECODER_THREADS * DECODER_PROCESSES
     resources:
-        gpu=GPUS,
-        mem_mb=24000 if GPUS else 2500,
-        runtime=2880,
+        gpu=GPUS * DECODER_PROCESSES,
+        processes=DECODER_PROCESSES,
+        mem_mb=(24000 if GPUS else 2500) * DECODER_PROCESSES,
+        runtime=CONFIG.runtime.decoder_minutes,
     params:
         teacher=get_teaching_model,
         settings=settings("pretrain_decoder"),
@@ -49,11 +50,12 @@ rule finetune_decoder:
         "<results>/benchmarks/finetune_decoder/{target}/{subject}.jsonl"
     conda:
         "../envs/neuraldiffuser.yaml"
-    threads: DECODER_THREADS
+    threads: DECODER_THREADS * DECODER_PROCESSES
     resources:
-        gpu=GPUS,
-        mem_mb=24000 if GPUS else 2500,
-        runtime=2880,
+        gpu=GPUS * DECODER_PROCESSES,
+        processes=DECODER_PROCESSES,
+        mem_mb=(24000 if GPUS else 2500) * DECODER_PROCESSES,
+        runtime=CONFIG.runtime.decoder_minutes,
     params:
         teacher=get_teaching_model,
         settings=settings("finetune_decoder"),
@@ -137,11 +139,12 @@ rule decode_from_scratch:
         target=r"clip_text|clip_image_\d\d",
     conda:
         "../envs/neuraldiffuser.yaml"
-    threads: DECODER_THREADS
+    threads: DECODER_THREADS * DECODER_PROCESSES
     resources:
-        gpu=GPUS,
-        mem_mb=24000 if GPUS else 2500,
-        runtime=2880,
+        gpu=GPUS * DECODER_PROCESSES,
+        processes=DECODER_PROCESSES,
+        mem_mb=(24000 if GPUS else 2500) * DECODER_PROCESSES,
+        runtime=CONFIG.runtime.decoder_minutes,
     params:
         settings=settings("decode_from_scratch"),
         code=code_id("decode_from_scratch"),

@@ -168,10 +168,10 @@ class Optimiser(Section):
         description="The last rate is the first one over this (released: 1000); "
         "the first is a 25th of the largest.",
     )
-    precision: Literal["bf16", "fp32"] = Field(
+    precision: Literal["bf16", "fp16", "fp32"] = Field(
         "bf16",
-        description="Arithmetic of forward and backward passes; weights stay fp32 (the released "
-        "code uses fp16, which is known to overflow here).",
+        description="Arithmetic of forward and backward passes; weights stay fp32. fp16 scales its "
+        "losses (released; known to overflow here).",
     )
 
 

@@ -35,7 +35,21 @@ class Runtime(Section):
         "auto", description="Where networks run: a GPU if this machine has one, or as named."
     )
     threads: int = Field(2, ge=1, description="CPU threads of a job that uses several.")
-    decoder_threads: int = Field(1, ge=1, description="CPU threads of a decoder's training.")
+    decoder_threads: int = Field(
+        1, ge=1, description="CPU threads of each process of a decoder's training."
+    )
+    decoder_processes: int = Field(
+        1,
+        ge=1,
+        description="Processes that train one decoder together, each on a GPU of its own; must "
+        "divide the trials that a batch takes from each subject.",
+    )
+    decoder_minutes: int = Field(
+        2880,
+        ge=1,
+        description="Time limit of a decoder's training. Two minutes before it, the training keeps "
+        "its checkpoint and stops; the same command goes on.",
+    )
 
 
 class Config(Section):

@@ -40,16 +40,30 @@ class Share:
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
         """The rows of all processes in the batch's order; gradients flow back to their owners."""
-        if self.count == 1:
-            return rows
-        parts = distributed.nn.functional.all_gather(rows.contiguous())
-        return torch.stack(parts, dim=1).flatten(0, 1)
+        return rows if self.count == 1 else _Gather.apply(rows, self)
 
     def average(self, values: torch.Tensor) -> torch.Tensor:
         """Means over the processes, on each of them."""
         if self.count > 1:
             distributed.all_reduce(values)
         return values / self.count
+
+
+class _Gather(torch.autograd.Function):
+    """``Share.gather``: each process owns the gradients of its rows, whoever computed them."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, share: Share) -> torch.Tensor:
+        ctx.share = share
+        parts = [torch.empty_like(rows) for _ in range(share.count)]
+        distributed.all_gather(parts, rows.contiguous())
+        return torch.stack(parts, dim=1).flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        gradients = gradients.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(gradients)
+        return ctx.share.take(gradients), None
 
 
 class Dropout(nn.Module):
@@ -77,7 +91,7 @@ def wrap(module: nn.Module) -> nn.Module:
         return module
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
-    options = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+    options = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
     on_cpu = runtime.execution().device == "cpu"
     return Accelerator(cpu=on_cpu, kwargs_handlers=[options]).prepare_model(module)
 
@@ -126,11 +140,16 @@ def _join(
         "RANK": str(index),
         "LOCAL_RANK": str(index),
         "WORLD_SIZE": str(execution.processes),
+        "LOCAL_WORLD_SIZE": str(execution.processes),
         "OMP_NUM_THREADS": str(execution.threads),
     }
     runtime.join(execution, quiet=index > 0)
-    place = f"file://{meeting}?rank={index}&world_size={execution.processes}"
-    PartialState(cpu=execution.device == "cpu", init_method=place)
+    PartialState(
+        cpu=execution.device == "cpu",
+        init_method=f"file://{meeting}",
+        rank=index,
+        world_size=execution.processes,
+    )
     try:
         function(**arguments)
     except NeuralDiffuserError as error:
