@@ -25,8 +25,7 @@ def pretrain_decoder(
     Args:
         paths_to_voxels: ``voxels/{subject}.h5`` of every subject but the decoder's own.
         path_to_target: ``targets/{target}.h5``.
-        paths_to_teacher: the stimuli and a file in the autoencoder's folder; empty where the
-            recipe needs no teacher.
+        paths_to_teacher: the stimuli and the weights of the recipe's teacher, if it has one.
         path_to_decoder: where the weights go.
         path_to_curve: where loss and learning rate of every step go.
         target: such as "clip_text".

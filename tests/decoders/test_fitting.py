@@ -93,6 +93,6 @@ def test_a_teacher_without_files_is_refused(world):
     with pytest.raises(DataError) as error:
         make_losses(decoder, trials)
     assert str(error.value) == (
-        "decoder.low_level.teacher is autoencoder, which needs the stimuli and an autoencoder; "
-        "give both or choose none."
+        "decoder.low_level.teacher is autoencoder, which needs the stimuli and its weights; give "
+        "both or choose none."
     )

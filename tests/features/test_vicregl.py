@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-import pytest
 import public_vicregl
+import pytest
 import torch
 
 from neuraldiffuser.config.models import ZOO

@@ -10,34 +10,40 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from neuraldiffuser.decoders.parallel import Share
+
 GREY = (0.299, 0.587, 0.114)
 BLUR_PIXELS = 7
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers, one per image, shaped (n, 1, 1, 1) to fit a batch."""
+    """Random numbers, one per image of a share, shaped (n, 1, 1, 1) to fit its part of a batch.
+
+    They are drawn for all ``count`` images of the batch, so that shares change none of them.
+    """
 
     count: int
     generator: torch.Generator
+    share: Share = Share()
 
     def uniform(self, low: float, high: float) -> torch.Tensor:
         """Numbers between ``low`` and ``high``."""
         shape, device = (self.count, 1, 1, 1), self.generator.device
-        return low + (high - low) * torch.rand(shape, generator=self.generator, device=device)
+        drawn = torch.rand(shape, generator=self.generator, device=device)
+        return low + (high - low) * self.share.take(drawn)
 
     def chosen(self, probability: float) -> torch.Tensor:
         """True with ``probability``."""
         return self.uniform(0, 1) < probability
 
 
-def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def augment(images: torch.Tensor, draws: Draws) -> torch.Tensor:
     """Images (n, 3, h, w) in [0, 1] to views of the same shape and range."""
-    draws = Draws(len(images), generator)
     x = torch.where(draws.chosen(0.8), jitter(images, draws), images)
     x = torch.where(draws.chosen(0.2), to_grey(x), x)
-    solarised = draws.chosen(0.2) & (x >= draws.uniform(0.4, 0.6))
-    x = torch.where(solarised, 1 - x, x)
+    solarised = solarise(x, added=draws.uniform(-0.1, 0.1), threshold=draws.uniform(0.4, 0.6))
+    x = torch.where(draws.chosen(0.2), solarised, x)
     x = torch.where(draws.chosen(0.1), blur(x, draws.uniform(0.1, 2.0)), x)
     return crop(
         x,
@@ -59,8 +65,14 @@ def jitter(images: torch.Tensor, draws: Draws) -> torch.Tensor:
 
 def to_grey(images: torch.Tensor) -> torch.Tensor:
     """Luma in all three channels."""
-    weights = torch.tensor(GREY, device=images.device)[None, :, None, None]
-    return (images * weights).sum(dim=1, keepdim=True).expand_as(images)
+    luma = sum(weight * channel for weight, channel in zip(GREY, images.unbind(1), strict=True))
+    return luma[:, None].expand_as(images)
+
+
+def solarise(images: torch.Tensor, *, added: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+    """Brightens by ``added``, then inverts what reaches ``threshold``; both (n, 1, 1, 1)."""
+    x = (images + added).clamp(0, 1)
+    return torch.where(x >= threshold, 1 - x, x)
 
 
 def turn_hue(images: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from neuraldiffuser.decoders.data import Trials, keep_on_device
 from neuraldiffuser.decoders.objectives import LossFunction, high_level_losses, low_level_losses
 from neuraldiffuser.decoders.parallel import Share
 from neuraldiffuser.decoders.store import Decoder, write_decoder
-from neuraldiffuser.decoders.teachers import TEACHERS, TeacherFiles
+from neuraldiffuser.decoders.teachers import Sizes, TeacherFiles, load_teacher
 from neuraldiffuser.decoders.training import Run, seed_of, train
 from neuraldiffuser.errors import DataError
 
@@ -106,7 +106,7 @@ def fit(
         name: of the training, for progress and errors.
         path_to_decoder: the result; beside it lies, until the end, the checkpoint ``*.partial``.
         path_to_curve: losses and learning rate of every step.
-        paths_to_teacher: the stimuli and a file of the autoencoder's folder, for a teacher.
+        paths_to_teacher: the stimuli and the weights of a teacher, where there is one.
     """
     device = runtime.execution().device
     decoder.model.to(device)
@@ -162,15 +162,16 @@ def make_losses(
         return low_level_losses(decoder.model, decoder.recipe, None)
     if not paths_to_teacher:
         raise DataError(
-            f"decoder.low_level.teacher is {name}, which needs the stimuli and an autoencoder; "
-            "give both or choose none."
+            f"decoder.low_level.teacher is {name}, which needs the stimuli and its weights; give "
+            "both or choose none."
         )
     stimuli, weights = paths_to_teacher[:2]
-    teacher = TEACHERS[name](
-        TeacherFiles(stimuli=Path(stimuli), autoencoder=Path(weights).parent),
+    teacher = load_teacher(
+        TeacherFiles(stimuli=Path(stimuli), weights=Path(weights)),
+        decoder.recipe.low_level,
         ids=trials.embedding_ids,
-        latent_size=decoder.shape[1],
-        grid=decoder.model.maps_shape[1:],
+        sizes=Sizes(latent=decoder.shape[1], maps=decoder.model.maps_shape[1:]),
+        precision=decoder.recipe.optimiser.precision,
         device=runtime.execution().device,
     )
     return low_level_losses(decoder.model, decoder.recipe, teacher)

@@ -1,7 +1,7 @@
-"""Teachers of the low-level pipeline: features of clean and augmented images to be imitated.
+"""Teachers of the low-level pipeline: vectors of clean and augmented images to be imitated.
 
-Registry ``TEACHERS``: how each teacher is loaded. A loaded teacher maps ids, step and grid to two
-sets of unit vectors.
+Registry ``TEACHERS``: the network behind each teacher. Clean images never change, so their vectors
+are computed once, before the first step; at every step the teacher sees new views alone.
 """
 
 from collections.abc import Callable
@@ -13,93 +13,190 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from neuraldiffuser.decoders.augmentation import augment
+from neuraldiffuser import runtime
+from neuraldiffuser.config.decoder import LowLevel
+from neuraldiffuser.decoders.augmentation import Draws, augment
+from neuraldiffuser.decoders.data import take_rows
+from neuraldiffuser.decoders.optimisation import autocast
+from neuraldiffuser.decoders.parallel import Share
 from neuraldiffuser.errors import ConfigError
-from neuraldiffuser.features.images import resize
+from neuraldiffuser.features.images import place, resize, to_unit_range
 from neuraldiffuser.features.vae_latent import load_autoencoder
+from neuraldiffuser.features.vicregl import STRIDE, load_local_features
 from neuraldiffuser.nsd.stimuli import read_images
 
-Teacher = Callable[[np.ndarray, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
+IMAGES_AT_ONCE = 16  # bounds the memory of a teacher, whatever the batch
 
 
 @dataclass(frozen=True)
 class TeacherFiles:
-    """What a teacher reads: the autoencoder's folder and the stimuli."""
+    """What a teacher reads: its network's weights (of a folder, any file of it) and the stimuli."""
 
-    autoencoder: Path
+    weights: Path
     stimuli: Path
 
 
 @dataclass(frozen=True)
-class AutoencoderTeacher:
-    """The autoencoder's own encoder, read after its middle block and averaged onto the maps' grid.
+class Sizes:
+    """Of what imitates a teacher: side of the latent, and (height, width) of the maps."""
+
+    latent: int
+    maps: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A frozen network that makes a unit vector of every position of an image.
 
     Attributes:
-        encoder: frozen; images (n, 3, h, w) in [-1, 1].
-        images: (images, 3, h, w) uint8 on the host, where a hundred thousand of them fit.
-        image_ids: (images,) ascending 73k ids.
-        image_size: pixels a side that the encoder sees.
-        grid: (height, width) of the maps.
+        network: images (n, 3, size, size) in [0, 1] to maps (n, channels, height, width).
+        size: pixels a side of the images that it is shown.
+        stimuli: nsd_stimuli.hdf5, from which they are read.
+        precision: of its arithmetic, a key of ``optimisation.PRECISIONS``.
     """
 
-    encoder: nn.Module
-    images: torch.Tensor
-    image_ids: np.ndarray
-    image_size: int
-    grid: tuple[int, int]
+    network: nn.Module
+    size: int
+    stimuli: Path
+    precision: str
 
-    def __call__(
-        self, ids: np.ndarray, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit vectors of clean and of augmented images, each (n * height * width, channels)."""
-        rows = torch.from_numpy(np.searchsorted(self.image_ids, ids))
-        images = self.images[rows].to(next(self.encoder.parameters()).device).float() / 255
-        images = resize(images, self.image_size, antialias=True)
-        return self._vectors(images), self._vectors(augment(images, generator))
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return next(self.network.parameters()).device
+
+    def pictures(self, ids: np.ndarray) -> torch.Tensor:
+        """The stimuli with these ids, (n, 3, size, size) in [0, 1]."""
+        images = place(read_images(self.stimuli, ids), self.device.type)
+        return resize(to_unit_range(images), self.size, antialias=True)
 
     @torch.no_grad()
-    def _vectors(self, images: torch.Tensor) -> torch.Tensor:
-        kept = []
-        handle = self.encoder.mid_block.register_forward_hook(lambda *call: kept.append(call[2]))
-        self.encoder(images * 2 - 1)
-        handle.remove()
-        return map_vectors(functional.adaptive_avg_pool2d(kept[0], self.grid))
+    def vectors(self, images: torch.Tensor) -> torch.Tensor:
+        """(n, 3, size, size) in [0, 1] to (n, positions, channels) float32 unit vectors."""
+        with autocast(self.device, self.precision):
+            parts = [map_vectors(self.network(part)) for part in images.split(IMAGES_AT_ONCE)]
+        return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A viewer that has seen every clean image before.
+
+    Attributes:
+        viewer: what it sees by.
+        image_ids: (images,) ascending 73k ids.
+        clean: (images, positions, channels) float16 unit vectors on the host; those of 66,000
+            images on the 16 x 16 positions of Stable Diffusion's latents take 17 GB.
+    """
+
+    viewer: Viewer
+    image_ids: np.ndarray
+    clean: torch.Tensor
+
+    def __call__(
+        self, ids: np.ndarray, generator: torch.Generator, share: Share
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors of clean and of augmented images.
+
+        Args:
+            ids: (n,) 73k ids of the whole batch.
+            generator: on the viewer's device; drawn from for the whole batch.
+            share: which of its images are wanted.
+
+        Returns:
+            Twice (images of the share, positions, channels) float32 unit vectors.
+        """
+        own, device = share.take(ids), self.viewer.device
+        clean = take_rows(self.clean, np.searchsorted(self.image_ids, own), device)
+        with autocast(device, "fp32"):  # few bits would displace pixels
+            views = augment(self.viewer.pictures(own), Draws(len(ids), generator, share))
+        return functional.normalize(clean, dim=2), self.viewer.vectors(views)
+
+
+class EncoderMaps(nn.Module):
+    """An autoencoder's encoder up to its middle block, averaged onto a grid."""
+
+    def __init__(self, encoder: nn.Module, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.grid = grid
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (n, 3, h, w) in [0, 1] to maps (n, channels, *grid)."""
+        x = self.encoder.conv_in(images * 2 - 1)
+        for block in self.encoder.down_blocks:
+            x = block(x)
+        return functional.adaptive_avg_pool2d(self.encoder.mid_block(x), self.grid)
 
 
 def map_vectors(maps: torch.Tensor) -> torch.Tensor:
-    """(n, channels, h, w) to one L2-normalised row per position, (n * h * w, channels)."""
+    """Maps (n, channels, h, w) to unit vectors (n, h * w, channels), one per position."""
     return functional.normalize(maps.float().permute(0, 2, 3, 1).flatten(1, 2), dim=2)
 
 
-def load_autoencoder_teacher(
+def load_encoder_maps(weights: Path, sizes: Sizes, device: str) -> tuple[nn.Module, int]:
+    """The autoencoder's own encoder, and the size of images that have latents of that size."""
+    autoencoder = load_autoencoder(weights.parent, device=device)
+    factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
+    return EncoderMaps(autoencoder.encoder, sizes.maps), sizes.latent * factor
+
+
+def load_convnext_maps(weights: Path, sizes: Sizes, device: str) -> tuple[nn.Module, int]:
+    """VICRegL's ConvNeXt, and the size of images of which it makes maps of that size.
+
+    For the 16 x 16 maps of Stable Diffusion's latents that is 512 pixels, as in the released code,
+    which however enlarges images that were shrunk to 224 pixels before.
+    """
+    return load_local_features(weights, device=device), sizes.maps[0] * STRIDE
+
+
+TEACHERS: dict[str, Callable[[Path, Sizes, str], tuple[nn.Module, int]]] = {
+    "autoencoder": load_encoder_maps,
+    "convnext": load_convnext_maps,
+}
+
+
+def load_teacher(
     files: TeacherFiles,
+    low_level: LowLevel,
     *,
     ids: np.ndarray,
-    latent_size: int,
-    grid: tuple[int, int],
+    sizes: Sizes,
+    precision: str,
     device: str,
-) -> AutoencoderTeacher:
-    """Loads an autoencoder and the images ``ids``; latents have ``latent_size`` pixels a side."""
-    autoencoder = load_autoencoder(files.autoencoder, device=device)
-    images = read_images(files.stimuli, ids)
-    return AutoencoderTeacher(
-        encoder=autoencoder.encoder,
-        images=torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
-        image_ids=ids,
-        image_size=latent_size * 2 ** (len(autoencoder.config.block_out_channels) - 1),
-        grid=grid,
-    )
+) -> Teacher:
+    """Loads the network that ``low_level.teacher`` names and shows it the clean images.
+
+    Args:
+        files: the network's weights, and the stimuli.
+        low_level: names the teacher; its projector must be as wide as the teacher's maps.
+        ids: (images,) ascending 73k ids of all images that will be asked for.
+        sizes: of latent and maps.
+        precision: of its arithmetic, a key of ``optimisation.PRECISIONS``.
+        device: torch device.
+
+    Raises:
+        ConfigError: the projector has another width.
+        DataError: the weights or the stimuli are missing or damaged.
+    """
+    network, size = TEACHERS[low_level.teacher](files.weights, sizes, device)
+    viewer = Viewer(network, size, files.stimuli, precision)
+    _, positions, channels = viewer.vectors(viewer.pictures(ids[:1])).shape
+    if channels != low_level.projector_width:
+        raise ConfigError(
+            f"decoder.low_level.projector_width is {low_level.projector_width}, but the maps of "
+            f"the teacher {low_level.teacher} have {channels} channels; set it to {channels}."
+        )
+    return Teacher(viewer, ids, clean_vectors(viewer, ids, shape=(positions, channels)))
 
 
-def refuse_convnext(_: TeacherFiles, **__: object) -> Teacher:
-    """Raises ConfigError: the released teacher's weights cannot be loaded yet."""
-    raise ConfigError(
-        "decoder.low_level.teacher is convnext, whose weights (VICRegL ConvNeXt-XL) this version "
-        "cannot load; choose autoencoder or none."
-    )
-
-
-TEACHERS: dict[str, Callable[..., Teacher]] = {
-    "autoencoder": load_autoencoder_teacher,
-    "convnext": refuse_convnext,
-}
+def clean_vectors(viewer: Viewer, ids: np.ndarray, *, shape: tuple[int, int]) -> torch.Tensor:
+    """Vectors of the images ``ids``, (images, *shape) float16 on the host."""
+    vectors = torch.empty((len(ids), *shape), dtype=torch.half)
+    bar = runtime.progress(total=len(ids), description="shows the teacher images", unit="image")
+    with bar:
+        for start in range(0, len(ids), IMAGES_AT_ONCE):
+            rows = slice(start, start + IMAGES_AT_ONCE)
+            vectors[rows] = viewer.vectors(viewer.pictures(ids[rows]))
+            bar.update(len(ids[rows]))
+    return vectors
