@@ -66,13 +66,12 @@ rule evaluate_brain:
 
 rule evaluate_decoding:
     input:
-        embeddings=collect(
-            "<results>/embeddings/{target}/{{subject}}.h5", target=DECODED_TARGETS
-        ),
+        unpack(get_decoded(DECODED_TARGETS)),
         targets=collect("<results>/targets/{target}.h5", target=DECODED_TARGETS),
         voxels="<results>/voxels/{subject}.h5",
     output:
         decoding="<results>/evaluation/decoding/{subject}.csv",
+        images="<results>/evaluation/decoding/{subject}_images.csv",
     log:
         "<results>/logs/evaluate_decoding/{subject}.log",
     benchmark:
@@ -87,19 +86,19 @@ rule evaluate_decoding:
         settings=settings("evaluate_decoding"),
         code=code_id("evaluate_decoding"),
     message:
-        "{wildcards.subject}: measures decoded embeddings beside the mean feature"
+        "{wildcards.subject}: measures decoded embeddings beside the controls' and the mean feature"
     script:
         "../workflow_scripts/evaluate_decoding.py"
 
 
 rule evaluate_retrieval:
     input:
-        embeddings=collect(
-            "<results>/embeddings/{target}/{{subject}}.h5", target=PROJECTED_TARGETS
-        ),
+        unpack(get_decoded(PROJECTED_TARGETS)),
         targets=collect("<results>/targets/{target}.h5", target=PROJECTED_TARGETS),
+        voxels="<results>/voxels/{subject}.h5",
     output:
         retrieval="<results>/evaluation/retrieval/{subject}.csv",
+        images="<results>/evaluation/retrieval/{subject}_images.csv",
     log:
         "<results>/logs/evaluate_retrieval/{subject}.log",
     benchmark:
@@ -108,7 +107,7 @@ rule evaluate_retrieval:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=8000,
         runtime=60,
     params:
         settings=settings("evaluate_retrieval"),
@@ -117,6 +116,38 @@ rule evaluate_retrieval:
         "{wildcards.subject}: retrieves images from brains and brains from images"
     script:
         "../workflow_scripts/evaluate_retrieval.py"
+
+
+rule compare_predictors:
+    input:
+        decoding=collect(
+            "<results>/evaluation/decoding/{subject}_images.csv",
+            subject=CONFIG.subjects,
+        ),
+        retrieval=collect(
+            "<results>/evaluation/retrieval/{subject}_images.csv",
+            subject=CONFIG.subjects,
+        ),
+    output:
+        predictors="<results>/evaluation/predictors.csv",
+        comparisons="<results>/evaluation/predictor_comparisons.csv",
+    log:
+        "<results>/logs/compare_predictors/all.log",
+    benchmark:
+        "<results>/benchmarks/compare_predictors/all.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        settings=settings("compare_predictors"),
+        code=code_id("compare_predictors"),
+    message:
+        "compares the decoders with their controls, image by image"
+    script:
+        "../workflow_scripts/compare_predictors.py"
 
 
 rule summarise_evaluation:
@@ -150,6 +181,7 @@ rule derive_findings:
     input:
         comparisons="<results>/evaluation/comparisons.csv",
         summary="<results>/evaluation/summary.csv",
+        predictors="<results>/evaluation/predictor_comparisons.csv",
         retrieval=collect(
             "<results>/evaluation/retrieval/{subject}.csv", subject=CONFIG.subjects
         ),

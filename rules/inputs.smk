@@ -422,6 +422,23 @@ def get_network_place(name):
     return get_file_place(name, next(iter(model.files)))
 
 
+def get_decoded(targets):
+    """By predictor, its embeddings of those among `targets` that it decodes, of one subject."""
+    places = {"decoder": "<results>/embeddings/{target}/{subject}.h5"} | {
+        control: f"<results>/controls/{control}/{{target}}/{{subject}}.h5"
+        for control in CONFIG.decoder.controls
+    }
+    without = {"scratch": ["vae_latent"]}  # nothing to retrieve with
+    return lambda wildcards: {
+        predictor: [
+            place.format(target=target, subject=wildcards.subject)
+            for target in targets
+            if target not in without.get(predictor, [])
+        ]
+        for predictor, place in places.items()
+    }
+
+
 def get_shards_to_evaluate(wildcards):
     """A variant's reconstructions of one subject."""
     return collect(

@@ -1,6 +1,7 @@
 """Derives the findings from the evaluation's tables.
 
-In: comparisons, summary, retrieval, decoding, and the voxels' noise ceilings. Out: findings.json.
+In: comparisons of variants and of predictors, summary, retrieval, decoding, and the voxels' noise
+ceilings. Out: findings.json.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ def derive_findings(
     *,
     path_to_comparisons: Path,
     path_to_summary: Path,
+    path_to_predictors: Path,
     path_to_retrieval: list[Path],
     path_to_decoding: list[Path],
     path_to_voxels: list[Path],
@@ -25,6 +27,7 @@ def derive_findings(
     built = build_findings(
         comparisons=storage.read_table(path_to_comparisons),
         summary=storage.read_table(path_to_summary),
+        predictors=storage.read_table(path_to_predictors),
         retrieval={Path(path).stem: storage.read_table(path) for path in path_to_retrieval},
         decoding={Path(path).stem: storage.read_table(path) for path in path_to_decoding},
         noise_ceilings={
@@ -42,6 +45,7 @@ if __name__ == "__main__":
         derive_findings(
             path_to_comparisons=snakemake.input.comparisons,  # noqa: F821
             path_to_summary=snakemake.input.summary,  # noqa: F821
+            path_to_predictors=snakemake.input.predictors,  # noqa: F821
             path_to_retrieval=snakemake.input.retrieval,  # noqa: F821
             path_to_decoding=snakemake.input.decoding,  # noqa: F821
             path_to_voxels=snakemake.input.voxels,  # noqa: F821

@@ -4,23 +4,24 @@ import numpy as np
 import pytest
 import torch
 
-from neuraldiffuser.errors import DataError
+from neuraldiffuser.config.evaluation import RetrievalSettings
 from neuraldiffuser.evaluation.retrieval import (
+    SIMILARITIES,
     VOTES,
+    choose_candidates,
     cosine_similarity,
-    draw_candidates,
     own_wins,
     retrieve,
 )
 
 
-def all_of(number):
-    return np.arange(number)[None]
+def choose(number, **settings):
+    return choose_candidates(number, RetrievalSettings(**settings))
 
 
 def accuracy(similarities, *, vote="majority"):
-    number = similarities.shape[-1]
-    found = retrieve(similarities, all_of(number), vote=vote)
+    everybody = choose(similarities.shape[-1])["all"]
+    found = retrieve(similarities, everybody, vote=vote)
     return {way: successes.sum() / trials.sum() for way, (successes, trials) in found.items()}
 
 
@@ -53,7 +54,7 @@ def retrieve_by_loop(similarities, drawn):
 def test_retrieval_among_draws_is_the_loops():
     generator = np.random.default_rng(0)
     similarities = generator.normal(size=(12, 12)) + 1.5 * np.eye(12)
-    drawn = draw_candidates(12, candidates=5, draws=7, seed=3)
+    drawn = choose(12, candidates=5, draws=7, seed=3)["drawn"]
     successes, trials = retrieve(torch.from_numpy(similarities)[None], drawn, vote="majority")[
         "image"
     ]
@@ -86,23 +87,39 @@ def test_indifference_retrieves_nothing(vote):
 
 def test_random_embeddings_are_retrieved_by_chance():
     embeddings = torch.randn(2, 300, 8, generator=torch.manual_seed(0))
-    drawn = draw_candidates(300, candidates=20, draws=40, seed=0)
+    drawn = choose(300, candidates=20, draws=40)["drawn"]
     found = retrieve(cosine_similarity(*embeddings)[None], drawn, vote="majority")
     for successes, trials in found.values():
         assert successes.sum() / trials.sum() == pytest.approx(1 / 20, abs=0.03)
 
 
 def test_draws_are_seeded_and_never_repeat_a_candidate():
-    drawn = draw_candidates(10, candidates=6, draws=4, seed=1)
+    settings = {"candidates": 6, "draws": 4, "seed": 1}
+    drawn = choose(10, **settings)["drawn"]
+    assert drawn.shape == (4, 6)
     assert all(len(set(rows)) == 6 for rows in drawn)
-    np.testing.assert_array_equal(drawn, draw_candidates(10, candidates=6, draws=4, seed=1))
-    assert (drawn != draw_candidates(10, candidates=6, draws=4, seed=2)).any()
+    np.testing.assert_array_equal(drawn, choose(10, **settings)["drawn"])
+    assert (drawn != choose(10, **settings | {"seed": 2})["drawn"]).any()
 
 
-def test_too_few_images_are_refused():
-    with pytest.raises(DataError) as error:
-        draw_candidates(10, candidates=11, draws=1, seed=0)
-    assert str(error.value) == (
-        "retrieval among 11 candidates needs as many test images, but there are 10; "
-        "lower evaluation.retrieval.candidates."
+def test_with_fewer_images_than_candidates_all_take_part():
+    chosen = choose(10, candidates=300, draws=3)
+    assert chosen["drawn"].shape == (3, 10)
+    np.testing.assert_array_equal(np.sort(chosen["drawn"], axis=1), [np.arange(10)] * 3)
+    np.testing.assert_array_equal(chosen["all"], [np.arange(10)])
+
+
+def test_a_projection_is_compared_by_direction_alone_and_an_embedding_by_its_deviation():
+    generator = torch.manual_seed(0)
+    mean = 50 * torch.ones(6)
+    targets = mean + torch.randn(8, 6, generator=generator)
+    decoded = mean + 0.1 * (targets - mean)  # timid, but right
+    scale = torch.rand(8, 1, generator=generator) + 0.5
+    direction, deviation = SIMILARITIES["projection"], SIMILARITIES["embedding"]
+    np.testing.assert_allclose(
+        direction(scale * targets, targets, mean), direction(targets, targets, mean)
     )
+    np.testing.assert_allclose(deviation(decoded, targets, mean).diagonal(), np.ones(8), rtol=1e-5)
+    # Near the mean all directions are alike, so that a timid embedding would find nothing.
+    assert direction(decoded, targets, mean).min() > 0.99
+    assert deviation(decoded, targets, mean).min() < 0

@@ -1,5 +1,6 @@
 """The scripts of the evaluation, from artefacts to findings, with planted truths."""
 
+import compare_predictors
 import derive_findings
 import evaluate_brain
 import evaluate_decoding
@@ -23,6 +24,7 @@ from neuraldiffuser.config.evaluation import (
 from neuraldiffuser.config.models import NetworkSettings
 from neuraldiffuser.diffusion.store import write_reconstructions
 from neuraldiffuser.errors import DataError
+from neuraldiffuser.evaluation.predictors import mean_target, training_ids
 from neuraldiffuser.nsd import voxels
 from neuraldiffuser.nsd.normalisation import measure
 from neuraldiffuser.nsd.recordings import Recordings
@@ -160,30 +162,36 @@ def test_reconstructions_that_are_not_test_images_of_the_file_are_refused(folder
     assert not (tmp_path / "images.csv").exists()
 
 
-# --- embeddings: a decoder that knows half of the truth -----------------------------------------
+# --- embeddings: predictors that know a part of the truth ---------------------------------------
 
 TARGETS = ("clip_image_02", "clip_image_04", "clip_text")
 
 
+VALIDATION_IDS = np.array([0, 4, 13])
+
+
 @pytest.fixture(scope="module")
 def embeddings(folder):
+    """The decoder errs as much as the truth varies, scratch twice and ridge half as much."""
     generator = np.random.default_rng(1)
-    ids = np.arange(14)
+    ids, paths = np.arange(14), {}
     for target in TARGETS:
-        truth = generator.normal(size=(14, 3, 20)).astype(np.float16)
-        decoded = truth[IDS] + generator.normal(size=(8, 3, 20)).astype(np.float32)
+        truth = 5 + generator.normal(size=(14, 3, 20)).astype(np.float16)
         storage.write_arrays(folder / "targets" / f"{target}.h5", {"id": ids, "embedding": truth})
-        order = generator.permutation(8)
-        storage.write_arrays(
-            folder / "embeddings" / target / "subj01.h5",
-            {
-                "test/id": IDS[order],
-                "test/embedding": decoded[order],
-                "test/projection": decoded[order],
-            },
-        )
+        for predictor, error in {"decoder": 1.0, "scratch": 2.0, "ridge": 0.5}.items():
+            arrays = {}
+            for split, some in {"test": IDS, "validation": VALIDATION_IDS}.items():
+                order = generator.permutation(some)
+                noise = error * generator.normal(size=(len(some), 3, 20))
+                decoded = (truth[order] + noise).astype(np.float32)
+                arrays |= {f"{split}/id": order, f"{split}/embedding": decoded}
+                if predictor != "ridge":
+                    arrays[f"{split}/projection"] = decoded.reshape(len(some), -1) - 5
+            path = folder / predictor / target / "subj01.h5"
+            storage.write_arrays(path, arrays)
+            paths.setdefault(predictor, []).append(path)
     return {
-        "path_to_embeddings": [folder / "embeddings" / name / "subj01.h5" for name in TARGETS],
+        "paths_to_embeddings": paths,
         "path_to_targets": [folder / "targets" / f"{name}.h5" for name in reversed(TARGETS)],
     }
 
@@ -215,76 +223,147 @@ def path_to_voxels(folder):
 def decoding(folder, embeddings, path_to_voxels):
     path = folder / "evaluation" / "decoding" / "subj01.csv"
     evaluate_decoding.evaluate_decoding(
-        **embeddings, path_to_voxels=path_to_voxels, path_to_decoding=path, bootstrap=BOOTSTRAP
+        **embeddings,
+        path_to_voxels=path_to_voxels,
+        path_to_decoding=path,
+        path_to_images=path.with_name("subj01_images.csv"),
+        bootstrap=BOOTSTRAP,
     )
     return path
 
 
 def test_decoding_is_joined_by_id_and_the_guidance_is_the_mean_of_its_layers(decoding):
-    table = pd.read_csv(decoding).set_index(["target", "measure", "predictor"])
-    values = table["value"]
-    layers = [values[name, "pearson_dimensions", "decoder"] for name in TARGETS[:2]]
-    # Planted: truth and error of equal variance, so r = 1 / sqrt(2).
-    assert np.mean(layers) == pytest.approx(0.7, abs=0.06)
-    assert values["guidance", "pearson_dimensions", "decoder"] == pytest.approx(np.mean(layers))
-    assert values["guidance", "pearson_dimensions", "mean_feature"] == 0
-    row = table.loc["clip_text", "pearson_dimensions", "decoder"]
+    table = pd.read_csv(decoding).set_index(["split", "target", "predictor", "measure"])
+    values = table["value"]["test"]
+    for predictor, error in {"decoder": 1.0, "scratch": 2.0, "ridge": 0.5}.items():
+        layers = [values[name, predictor, "pearson_dimensions"] for name in TARGETS[:2]]
+        assert np.mean(layers) == pytest.approx((1 + error**2) ** -0.5, abs=0.08)
+        guidance = values["guidance", predictor, "pearson_dimensions"]
+        assert guidance == pytest.approx(np.mean(layers))
+    assert values["guidance", "mean_feature", "pearson_dimensions"] == 0
+    assert values["guidance", "mean_feature", "pearson_samples_centred"] == 0
+    row = table.loc["test", "clip_text", "decoder", "pearson_dimensions"]
     assert (row["n"], row["dimensions"]) == (8, 60)
     assert row["low"] < row["value"] < row["high"]
+    assert (table.loc["validation", "n"] == 3).all()
 
 
-def test_the_mean_feature_is_that_of_the_training_images(embeddings):
+def test_the_values_of_single_images_average_to_the_tables(decoding):
+    keys = ["split", "target", "predictor", "measure"]
+    images = pd.read_csv(decoding.with_name("subj01_images.csv"))
+    assert set(images.loc[images["split"] == "test", "id"]) == set(IDS)
+    means = images.groupby(keys)["value"].mean()
+    values = pd.read_csv(decoding).set_index(keys)["value"]
+    np.testing.assert_allclose(values, means.reindex(values.index), atol=1e-12)
+
+
+def test_the_value_of_an_image_is_its_own(decoding, embeddings, folder):
+    """Values per image are joined by id: those of a decoder whose rows are shuffled."""
+    path = embeddings["paths_to_embeddings"]["ridge"][2]
+    images = pd.read_csv(decoding.with_name("subj01_images.csv"))
+    chosen = images.query(
+        "split == 'test' and target == 'clip_text' and predictor == 'ridge' "
+        "and measure == 'pearson_samples_raw'"
+    )
+    truth = storage.read_array(folder / "targets" / "clip_text.h5", "embedding")
+    rows = dict(
+        zip(
+            storage.read_array(path, "test/id"),
+            storage.read_array(path, "test/embedding"),
+            strict=True,
+        )
+    )
+    for row in chosen.itertuples():
+        expected = np.corrcoef(rows[row.id].ravel(), truth[row.id].ravel())[0, 1]
+        assert row.value == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_mean_feature_is_that_of_the_training_images_without_the_held_out(
+    embeddings, path_to_voxels
+):
+    ids = training_ids(path_to_voxels, [IDS, VALIDATION_IDS])
+    assert ids.tolist() == [1, 6, 10]
     path = embeddings["path_to_targets"][0]
-    ids = np.array([0, 1, 4])
     expected = storage.read_array(path, "embedding")[ids].astype(np.float64).mean(axis=0)
-    np.testing.assert_allclose(evaluate_decoding.mean_target(path, ids), expected)
+    np.testing.assert_allclose(mean_target(path, ids), expected)
 
 
-def retrieve(folder, embeddings, **changes):
+def retrieve(folder, embeddings, path_to_voxels, **changes):
     path = folder / "evaluation" / "retrieval" / "subj01.csv"
     settings = RetrievalSettings(**{"candidates": 4, "draws": 6, **changes})
     evaluate_retrieval.evaluate_retrieval(
-        **embeddings, path_to_retrieval=path, retrieval=settings, bootstrap=BOOTSTRAP
+        **embeddings,
+        path_to_voxels=path_to_voxels,
+        path_to_retrieval=path,
+        path_to_images=path.with_name("subj01_images.csv"),
+        retrieval=settings,
+        bootstrap=BOOTSTRAP,
     )
-    return pd.read_csv(path).set_index(["direction", "method"])
+    return pd.read_csv(path)
 
 
-def test_retrieval_of_a_good_decoder_is_far_above_chance(folder, embeddings):
-    table = retrieve(folder, embeddings)
-    assert set(table.index) == {
-        (way, method) for way in ("image", "brain") for method in (*TARGETS, "vote")
+def test_retrieval_of_a_good_decoder_is_far_above_chance(folder, embeddings, path_to_voxels):
+    table = retrieve(folder, embeddings, path_to_voxels)
+    assert len(table) == 2 * 5 * 4 * 2 * 2  # splits, outputs, methods, directions, pools
+    assert set(table["method"]) == {*TARGETS, "vote"}
+    best = table[table["predictor"] == "ridge"]
+    assert set(best["output"]) == {"embedding"}
+    assert (best["accuracy"] > 0.9).all()
+    chances = table.groupby(["split", "pool"])["chance"].unique().map(list).to_dict()
+    assert chances == {
+        ("test", "all"): [1 / 8],
+        ("test", "drawn"): [1 / 4],
+        ("validation", "all"): [1 / 3],
+        ("validation", "drawn"): [1 / 3],
     }
-    assert (table["accuracy"] > 0.9).all()
-    assert (table["chance"] == 0.25).all()
+
+
+def test_retrieval_is_joined_by_id_and_counts_every_trial(folder, embeddings, path_to_voxels):
+    table = retrieve(folder, embeddings, path_to_voxels)
+    images = pd.read_csv(folder / "evaluation" / "retrieval" / "subj01_images.csv")
+    exhaustive = images.query("pool == 'all'")
+    assert (exhaustive["trials"] == 1).all()
+    assert set(images.loc[images["split"] == "test", "id"]) == set(IDS)
+    keys = ["split", "predictor", "output", "method", "direction", "pool"]
+    sums = images.groupby(keys)[["successes", "trials"]].sum()
+    expected = (sums["successes"] / sums["trials"]).reindex(pd.MultiIndex.from_frame(table[keys]))
+    np.testing.assert_allclose(table["accuracy"], expected)
 
 
 @pytest.mark.parametrize("change", [{"candidates": 2}, {"draws": 7}, {"seed": 1}])
-def test_every_setting_of_the_draws_changes_the_table(change, folder, embeddings, monkeypatch):
-    """Random projections, so that success depends on who is drawn."""
+def test_every_setting_of_the_draws_changes_the_drawn_pool_alone(
+    change, folder, embeddings, path_to_voxels, monkeypatch
+):
+    """Random outputs, so that success depends on who is drawn."""
     generator = np.random.default_rng(3)
-    similarity = {}
+    outputs = {}
 
-    def random(path_to_embedding, _path_to_target, ids):
-        fresh = generator.normal(size=(len(ids), len(ids)))
-        return torch.from_numpy(similarity.setdefault(path_to_embedding, fresh))
+    def random(path, split, ids):
+        fresh = torch.from_numpy(generator.normal(size=(len(ids), 60)))
+        return {"projection": outputs.setdefault((path, split), fresh)}
 
-    monkeypatch.setattr(evaluate_retrieval, "_similarity", random)
-    tables = [retrieve(folder, embeddings, **changes)["accuracy"] for changes in ({}, change)]
-    assert (tables[0] != tables[1]).any()
+    monkeypatch.setattr(evaluate_retrieval, "_read_outputs", random)
+    before, after = (
+        retrieve(folder, embeddings, path_to_voxels, **changes) for changes in ({}, change)
+    )
+    differs = before["accuracy"] != after["accuracy"]
+    assert set(before.loc[differs, "pool"]) == {"drawn"}
 
 
-def test_embeddings_of_different_test_images_are_refused(embeddings, tmp_path):
-    original = embeddings["path_to_embeddings"][0]
+def test_embeddings_of_different_test_images_are_refused(embeddings, path_to_voxels, tmp_path):
+    original = embeddings["paths_to_embeddings"]["decoder"][0]
     changed = tmp_path / "clip_image_04" / "subj01.h5"
-    values = {
-        name: storage.read_array(original, name)[1:] for name in ("test/id", "test/projection")
-    }
+    names = ("test/id", "test/projection", "validation/id", "validation/projection")
+    values = {name: storage.read_array(original, name) for name in names}
+    values |= {name: values[name][1:] for name in names[:2]}
     storage.write_arrays(changed, values)
     with pytest.raises(DataError, match="hold different test images"):
         evaluate_retrieval.evaluate_retrieval(
-            path_to_embeddings=[original, changed],
+            paths_to_embeddings={"decoder": [original], "ridge": [changed]},
             path_to_targets=embeddings["path_to_targets"],
+            path_to_voxels=path_to_voxels,
             path_to_retrieval=tmp_path / "retrieval.csv",
+            path_to_images=tmp_path / "images.csv",
             retrieval=RetrievalSettings(candidates=4),
             bootstrap=BOOTSTRAP,
         )
@@ -318,8 +397,20 @@ def test_brain_correlation_compares_images_with_their_own_responses(
 
 def test_from_values_to_findings(folder, guided, embeddings, decoding, path_to_voxels):
     evaluate(folder, "unguided")
-    retrieve(folder, embeddings)
+    retrieve(folder, embeddings, path_to_voxels)
     evaluations = folder / "evaluation"
+    compare_predictors.compare_predictors(
+        path_to_decoding=[evaluations / "decoding" / "subj01_images.csv"],
+        path_to_retrieval=[evaluations / "retrieval" / "subj01_images.csv"],
+        path_to_predictors=evaluations / "predictors.csv",
+        path_to_comparisons=evaluations / "predictor_comparisons.csv",
+        bootstrap=BOOTSTRAP,
+    )
+    means = pd.read_csv(evaluations / "predictors.csv")
+    chosen = means.query("split == 'test' and predictor == 'ridge' and measure == 'pearson_layers'")
+    table = pd.read_csv(decoding).query("split == 'test' and predictor == 'ridge'")
+    guidance = table.query("target == 'guidance' and measure == 'pearson_dimensions'")
+    assert chosen["mean"].item() == pytest.approx(guidance["value"].item())
     summarise_evaluation.summarise_evaluation(
         path_to_values=sorted(evaluations.glob("*/subj01/images.csv")),
         path_to_sets=sorted(evaluations.glob("*/subj01/sets.csv")),
@@ -340,6 +431,7 @@ def test_from_values_to_findings(folder, guided, embeddings, decoding, path_to_v
     derive_findings.derive_findings(
         path_to_comparisons=evaluations / "comparisons.csv",
         path_to_summary=evaluations / "summary.csv",
+        path_to_predictors=evaluations / "predictor_comparisons.csv",
         path_to_retrieval=[evaluations / "retrieval" / "subj01.csv"],
         path_to_decoding=[decoding],
         path_to_voxels=[path_to_voxels],
@@ -351,4 +443,7 @@ def test_from_values_to_findings(folder, guided, embeddings, decoding, path_to_v
     holds = {claim["name"]: claim["holds"] for claim in findings["claims"]}
     assert holds["guided minus unguided is above zero: PixCorr"]
     assert holds["mean noise ceiling of subj01's voxels lies between 20 and 40 % of variance"]
+    sentences = [found.get("sentence", "") for found in findings["observations"]]
+    assert any("falls short of ridge regression in Pearson" in told for told in sentences)
+    assert any("beats training from scratch" in told for told in sentences)
     assert not [name for name in holds if "wrong image" in name or "ground truth" in name]

@@ -51,6 +51,17 @@ def test_columns_share_their_resamples_so_equal_columns_have_equal_intervals():
     assert found.low[2] == pytest.approx(-found.high[0])
 
 
+def test_ratios_of_columns_are_those_of_each_column_alone():
+    generator = np.random.default_rng(5)
+    trials = generator.integers(1, 9, size=(20, 3))
+    successes = generator.binomial(trials, 0.4)
+    found = bootstrap_ratio(successes, trials, SETTINGS)
+    for k in range(3):
+        alone = bootstrap_ratio(successes[:, k], trials[:, k], SETTINGS)
+        ends = (found.estimate[k], found.low[k], found.high[k])
+        assert ends == pytest.approx((alone.estimate, alone.low, alone.high))
+
+
 def test_draws_at_once_do_not_change_the_values(monkeypatch):
     values = np.random.default_rng(4).normal(size=(20, 2))
     whole, p = bootstrap_mean(values, SETTINGS), sign_flip_test(values, SETTINGS)

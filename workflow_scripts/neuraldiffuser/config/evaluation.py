@@ -44,10 +44,13 @@ class BootstrapSettings(Section):
 
 
 class RetrievalSettings(Section):
-    """Top-1 retrieval among random candidates (paper, section 5.3)."""
+    """Top-1 retrieval among random candidates (paper, section 5.3), and among all."""
 
     candidates: int = Field(
-        300, ge=2, description="Images in a draw, the right one among them (paper: 300)."
+        300,
+        ge=2,
+        description="Images in a draw, the right one among them (paper: 300); where there are "
+        "fewer, all of them. Retrieval among all images is always measured besides.",
     )
     draws: int = Field(30, ge=1, description="Random draws of candidates (released code of peers).")
     vote: Literal["majority", "sum"] = Field(
@@ -77,6 +80,13 @@ class FindingSettings(Section):
     )
     retrieval_over_chance: float | None = Field(
         None, gt=0, description="Image retrieval in multiples of chance; empty: only observed."
+    )
+    pretraining_gain: str = Field(
+        "both_retrieval_layers_all",
+        pattern=r"^(image|brain|both)_(embedding_)?retrieval_(clip_text|layers|vote)_(drawn|all)$",
+        description="Retrieval of test images on which finetuning after pretraining must beat "
+        "training from scratch for as many steps, where decoder.controls names scratch: direction "
+        "(both: their mean), method (layers: the mean of single guidance layers), candidates.",
     )
     guidance_correlation: Fraction | None = Field(
         None, description="Pearson r of the decoded guidance features; empty: only observed."

@@ -159,6 +159,9 @@ STAGES: dict[str, dict[str, str]] = {
         "retrieval": "evaluation.retrieval",
         "bootstrap": "evaluation.bootstrap",
     },
+    "compare_predictors": {
+        "bootstrap": "evaluation.bootstrap",
+    },
     "summarise_evaluation": {
         "judges": "evaluation.judges",
         "brain_correlation": "evaluation.brain_correlation",

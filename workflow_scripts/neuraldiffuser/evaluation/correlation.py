@@ -33,17 +33,20 @@ def cross_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def column_correlation(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Pearson r of each column over the rows, and what each row contributes to the mean r.
+    """Pearson r of each column over the rows, and each row's value in the mean r over columns.
 
-    The contributions are n times the mean over columns of the products of standardised values, so
-    their mean is exactly the mean of r: resampling them gives intervals with the columns' means
-    and deviations held fixed.
+    A row's value is the mean over columns of r plus the row's influence on r, n x y - n r (x^2 +
+    y^2) / 2 for the standardised x and y. The values average exactly to the mean of r, and
+    resampling them moves the columns' means and deviations with the rows, to first order.
 
     Args:
         first, second: (n, d).
 
     Returns:
-        r (d,) and contributions (n,).
+        r (d,) and values (n,).
     """
-    products = unit_rows(first.T) * unit_rows(second.T)  # (d, n)
-    return products.sum(dim=1), products.mean(dim=0) * products.shape[1]
+    x, y = unit_rows(first.T), unit_rows(second.T)  # (d, n)
+    products, number = x * y, x.shape[1]
+    r = products.sum(dim=1)
+    spread = (x.square() + y.square()) / 2
+    return r, number * (products - r[:, None] * spread).mean(dim=0) + r.mean()

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 
 from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
+from neuraldiffuser.evaluation import contrasts
 from neuraldiffuser.evaluation.metrics import AREAS, DIRECTIONS, brain_metric
+from neuraldiffuser.evaluation.predictors import DECODER, MEAN_FEATURE, RIDGE, SCRATCH, TEST
+from neuraldiffuser.evaluation.retrieval import DRAWN, VOTE
 from neuraldiffuser.evaluation.statistics import bootstrap_mean
 
 GUIDED, UNGUIDED, WRONG_IMAGE = "guided", "unguided", "wrong_image"
@@ -19,6 +22,14 @@ DETAILS = {  # of the brain correlations, only the configured direction is told 
     for direction in DIRECTIONS
     for of_ceiling in (False, True)
 }
+CONTROL_WORDS = {
+    SCRATCH: "training from scratch for as many steps",
+    RIDGE: "ridge regression",
+}
+TOLD = (  # of the comparisons with controls, those of which observations tell
+    *(f"{contrasts.BOTH}_retrieval_{way}_all" for way in ("clip_text", contrasts.LAYERS, VOTE)),
+    *contrasts.PEARSON.values(),
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,7 @@ def build_findings(
     *,
     comparisons: pd.DataFrame,
     summary: pd.DataFrame,
+    predictors: pd.DataFrame,
     retrieval: Mapping[str, pd.DataFrame],
     decoding: Mapping[str, pd.DataFrame],
     noise_ceilings: Mapping[str, np.ndarray],
@@ -109,6 +121,7 @@ def build_findings(
     Args:
         comparisons: table of ``summary.compare``.
         summary: table of ``summary.summarise``.
+        predictors: table of ``contrasts.compare_predictors``.
         retrieval, decoding: by subject, the tables of their rules.
         noise_ceilings: by subject (voxels,) percent of variance.
         settings: metrics and thresholds named beforehand.
@@ -122,6 +135,8 @@ def build_findings(
             observations.append(_estimate_difference(row, "").observe())
         for difference in claimed:
             claims.append(_claim(_estimate_difference(row, difference.words), difference.rule))
+    claims.extend(claim_pretraining(predictors, settings.pretraining_gain))
+    observations.extend(observe_controls(predictors, settings.pretraining_gain))
     thresholds = [
         (settings.ground_truth_pixcorr, at_least, estimate_ground_truth(summary)),
         (settings.retrieval_over_chance, at_least, estimate_retrieval(retrieval)),
@@ -158,6 +173,53 @@ def _claim(estimate: Estimate, rule: Rule) -> dict[str, Any]:
     return estimate.observe() | {"holds": holds, "sentence": write_sentence(estimate, holds)}
 
 
+def claim_pretraining(predictors: pd.DataFrame, measure: str) -> Iterable[dict[str, Any]]:
+    """Finetuning after pretraining beats training from scratch on held-out retrieval."""
+    for row in _over_subjects(predictors).itertuples():
+        if (row.second, row.split, row.measure) == (SCRATCH, TEST, measure):
+            name = (
+                f"finetuning after pretraining minus {CONTROL_WORDS[SCRATCH]} is above zero: "
+                f"{contrasts.describe(measure)}"
+            )
+            estimate = Estimate(name, row.difference, row.low, row.high, row.n, row.unit)
+            yield _claim(estimate, above(0))
+
+
+def observe_controls(predictors: pd.DataFrame, measure: str) -> Iterable[dict[str, Any]]:
+    """By how much the decoders beat each control, or do not, each with a sentence.
+
+    Args:
+        predictors: table of ``contrasts.compare_predictors``.
+        measure: what is told of validation images too.
+    """
+    for row in _over_subjects(predictors).itertuples():
+        if row.measure in (measure, *TOLD) and (row.split == TEST or row.measure == measure):
+            control = CONTROL_WORDS[row.second]
+            name = f"decoder minus {control}, {row.split} images: {contrasts.describe(row.measure)}"
+            estimate = Estimate(name, row.difference, row.low, row.high, row.n, row.unit)
+            yield estimate.observe() | {"sentence": tell_contrast(row)}
+
+
+def _over_subjects(predictors: pd.DataFrame) -> pd.DataFrame:
+    return predictors[predictors["subject"] == contrasts.ALL_SUBJECTS]
+
+
+def tell_contrast(row: Any) -> str:
+    """Whether the decoder beats a control, and by how much, as one sentence."""
+    if row.low > 0:
+        verdict = "beats"
+    elif row.high < 0:
+        verdict = "falls short of"
+    else:
+        verdict = "cannot be told from"
+    return (
+        f"The decoder {verdict} {CONTROL_WORDS[row.second]} in "
+        f"{contrasts.describe(row.measure)} ({row.split} images): {row.mean_first:.3g} against "
+        f"{row.mean_second:.3g}, a difference of {row.difference:.3g} "
+        f"[{row.low:.3g}, {row.high:.3g}] {row.unit}, n = {row.n}."
+    )
+
+
 def _with_limit(estimate: Estimate, limit: float | tuple[float, float]) -> Estimate:
     if isinstance(limit, tuple):
         words = f"lies between {limit[0]:g} and {limit[1]:g}"
@@ -186,8 +248,10 @@ def estimate_ground_truth(summary: pd.DataFrame) -> Iterable[Estimate]:
 
 def estimate_retrieval(tables: Mapping[str, pd.DataFrame]) -> Iterable[Estimate]:
     """Image retrieval by the vote of the guidance layers, in multiples of chance."""
+    wanted = {"split": TEST, "predictor": DECODER, "output": "projection", "pool": DRAWN}
+    wanted |= {"direction": "image", "method": VOTE}
     for subject, table in tables.items():
-        for row in table.query("direction == 'image' and method == 'vote'").itertuples():
+        for row in _choose(table, wanted).itertuples():
             accuracy, low, high = (
                 value / row.chance for value in (row.accuracy, row.low, row.high)
             )
@@ -197,27 +261,29 @@ def estimate_retrieval(tables: Mapping[str, pd.DataFrame]) -> Iterable[Estimate]
 
 def estimate_guidance_features(tables: Mapping[str, pd.DataFrame]) -> Iterable[Estimate]:
     """Pearson r of decoded guidance features, over images, then dimensions, then layers."""
-    yield from _estimate_decoding(tables, predictor="decoder", name="decoded guidance features")
+    yield from _estimate_decoding(tables, predictor=DECODER, name="decoded guidance features")
 
 
 def estimate_mean_predictor(tables: Mapping[str, pd.DataFrame]) -> Iterable[Estimate]:
     """The same of a predictor that always says the mean feature."""
     name = "mean feature instead of decoded guidance features"
-    yield from _estimate_decoding(tables, predictor="mean_feature", name=name)
+    yield from _estimate_decoding(tables, predictor=MEAN_FEATURE, name=name)
 
 
 def _estimate_decoding(
     tables: Mapping[str, pd.DataFrame], *, predictor: str, name: str
 ) -> Iterable[Estimate]:
+    wanted = {"split": TEST, "target": "guidance", "measure": "pearson_dimensions"}
     for subject, table in tables.items():
-        chosen = table[
-            (table["target"] == "guidance")
-            & (table["measure"] == "pearson_dimensions")
-            & (table["predictor"] == predictor)
-        ]
-        for row in chosen.itertuples():
+        for row in _choose(table, wanted | {"predictor": predictor}).itertuples():
             title = f"Pearson r of {subject}'s {name}"
             yield Estimate(title, row.value, row.low, row.high, row.n, "correlation")
+
+
+def _choose(table: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
+    """The rows whose columns have the wanted values."""
+    chosen = np.logical_and.reduce([table[name] == value for name, value in wanted.items()])
+    return table[chosen]
 
 
 def estimate_noise_ceilings(

@@ -1,8 +1,13 @@
-"""Top-1 retrieval among random candidates, both ways, and by a vote of the guidance layers.
+"""Top-1 retrieval, both ways, among drawn and among all candidates, and by a vote of the layers.
 
 Directions as the paper defines them (section 5.3): image retrieval picks, for a brain, one of the
 candidate images; brain retrieval picks, for an image, one of the candidate brains. In the peers'
 code the two labels are exchanged, because ``batchwise_cosine_similarity`` ends in a transpose.
+
+Registry ``SIMILARITIES``: how what a predictor says is compared with the targets. A projection is
+trained by contrast: only its direction means something, in the space of the targets as they are. An
+embedding is trained to lie near its target, and all targets lie near their mean: what tells images
+apart is what an embedding adds to the mean of the training targets.
 """
 
 from collections.abc import Callable
@@ -11,7 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuraldiffuser.errors import DataError
+from neuraldiffuser.config.evaluation import RetrievalSettings
+
+DRAWN, ALL = "drawn", "all"  # pools of candidates
+VOTE = "vote"  # the method that counts all guidance layers
 
 
 def cosine_similarity(projections: Tensor, targets: Tensor) -> Tensor:
@@ -23,6 +31,20 @@ def cosine_similarity(projections: Tensor, targets: Tensor) -> Tensor:
     return brains @ images.T
 
 
+def compare_directions(projections: Tensor, targets: Tensor, mean: Tensor) -> Tensor:  # noqa: ARG001
+    """Cosines of projections with targets, as contrastive training compares them."""
+    return cosine_similarity(projections, targets)
+
+
+def compare_deviations(embeddings: Tensor, targets: Tensor, mean: Tensor) -> Tensor:
+    """Cosines of what embeddings and targets add to the mean of the training targets."""
+    return cosine_similarity(embeddings - mean, targets - mean)
+
+
+SIMILARITIES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "projection": compare_directions,
+    "embedding": compare_deviations,
+}
 DIRECTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "image": lambda similarities: similarities,  # queries are brains: rows
     "brain": lambda similarities: similarities.mT,  # queries are images
@@ -61,19 +83,16 @@ def own_wins(scores: Tensor) -> Tensor:
     return behind.sum(dim=1) == len(scores) - 1
 
 
-def draw_candidates(number: int, *, candidates: int, draws: int, seed: int) -> np.ndarray:
-    """Random subsets of ``range(number)`` without replacement: (draws, candidates).
+def choose_candidates(number: int, settings: RetrievalSettings) -> dict[str, np.ndarray]:
+    """Which of ``number`` images and brains take part, by pool: (draws, candidates) each.
 
-    Raises:
-        DataError: there are fewer images than candidates.
+    ``drawn``: random subsets without replacement, of all images where there are fewer than
+    ``settings.candidates``. ``all``: every image, once.
     """
-    if number < candidates:
-        raise DataError(
-            f"retrieval among {candidates} candidates needs as many test images, but there are "
-            f"{number}; lower evaluation.retrieval.candidates."
-        )
-    generator = np.random.default_rng(seed)
-    return np.stack([generator.permutation(number)[:candidates] for _ in range(draws)])
+    candidates = min(settings.candidates, number)
+    generator = np.random.default_rng(settings.seed)
+    subsets = [generator.permutation(number)[:candidates] for _ in range(settings.draws)]
+    return {DRAWN: np.stack(subsets), ALL: np.arange(number)[None]}
 
 
 def retrieve(

@@ -41,7 +41,7 @@ def bootstrap_mean(values: np.ndarray, settings: BootstrapSettings) -> Interval:
     Returns:
         An interval of numbers, or of (k,) arrays.
     """
-    return bootstrap_ratio(values, np.ones(len(values)), settings)
+    return bootstrap_ratio(values, np.ones((len(values), *[1] * (values.ndim - 1))), settings)
 
 
 def bootstrap_ratio(
@@ -51,17 +51,17 @@ def bootstrap_ratio(
 
     Args:
         numerators: (n,) or (n, k).
-        denominators: (n,), positive in sum for every resample.
+        denominators: (n,), or (n, k) or (n, 1), positive in sum for every resample.
     """
     resampled = np.concatenate(
         [
-            (counts @ numerators) / (counts @ denominators).reshape(-1, *[1] * numerators[0].ndim)
+            (counts @ numerators) / (counts @ denominators)
             for counts in resample_counts(len(numerators), settings)
         ]
     )
     tail = (1 - settings.level) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
-    return Interval(numerators.sum(axis=0) / denominators.sum(), low, high)
+    return Interval(numerators.sum(axis=0) / denominators.sum(axis=0), low, high)
 
 
 def sign_flip_test(differences: np.ndarray, settings: BootstrapSettings) -> np.ndarray:
