@@ -112,7 +112,7 @@ rule decode_by_ridge:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=16000 if GPUS else 2500,
+        mem_mb=16000,
         runtime=240,
     params:
         settings=settings("decode_by_ridge"),
