@@ -296,25 +296,35 @@ def get_other_voxels(wildcards):
     return collect("<results>/voxels/{subject}.h5", subject=others)
 
 
-def has_teacher(wildcards):
-    """Whether an autoencoder teaches the low-level pipeline."""
-    taught = CONFIG.decoder.low_level.teacher == "autoencoder"
-    return taught and wildcards.target == "vae_latent"
+def get_teacher_parts(wildcards):
+    """The model that teaches the low-level pipeline, and the part of it; nothing if none does."""
+    teacher = CONFIG.decoder.low_level.teacher
+    if wildcards.target != "vae_latent" or teacher == "none":
+        return ()
+    if teacher == "autoencoder":
+        return get_autoencoder_parts()
+    return (CONFIG.models.low_level_teacher,)
 
 
 def get_teacher(wildcards):
-    """The stimuli by which an autoencoder teaches, if one does."""
-    return [f"<nsd>/{nsd_files.STIMULI}"] if has_teacher(wildcards) else []
+    """The stimuli by which it teaches."""
+    return [f"<nsd>/{nsd_files.STIMULI}"] if get_teacher_parts(wildcards) else []
 
 
 def get_teaching_model(wildcards, output):
-    """The weights of that autoencoder."""
-    return [locate_autoencoder()(wildcards, output)] if has_teacher(wildcards) else []
+    """Where its weights lie."""
+    parts = get_teacher_parts(wildcards)
+    if not parts:
+        return []
+    is_autoencoder = CONFIG.decoder.low_level.teacher == "autoencoder"
+    place = locate_autoencoder() if is_autoencoder else locate_only_file(*parts)
+    return [place(wildcards, output)]
 
 
 def get_teacher_receipts(wildcards):
-    """What that autoencoder is."""
-    return get_receipts(*get_autoencoder_parts()) if has_teacher(wildcards) else []
+    """What they are."""
+    parts = get_teacher_parts(wildcards)
+    return get_receipts(*parts) if parts else []
 
 
 # --- encoding ---

@@ -17,6 +17,7 @@ from neuraldiffuser import storage
 
 SHIPPED = REPOSITORY / "resources/mini_models"
 CLIP_WEIGHTS = "open_clip_model.safetensors"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 CLIP_TARGETS = ["results/tiny/targets/clip_image_02.h5"]
 TARGETS = [
     *CLIP_TARGETS,
@@ -302,3 +303,37 @@ def test_fetch_inputs_names_every_fetch_of_the_papers_experiment(tmp_path):
 
     assert len(fetches()) == 4
     assert fetches("fetch_inputs") == fetches()
+
+
+# --- the teacher of the low-level decoder --------------------------------------------------------
+
+SMALL_CONVNEXT = {
+    "role": "teacher",
+    "licence": "none",
+    "loader": "vicregl_convnext",
+    "files": {"small_fullckpt.pth": {}},
+}
+
+
+@pytest.mark.parametrize(
+    ("teacher", "receipts"),
+    [
+        ("none", set()),
+        ("autoencoder", {"stable-diffusion/vae/config.json", f"stable-diffusion/vae/{WEIGHTS}"}),
+        ("convnext", {"small/small_fullckpt.pth"}),
+    ],
+)
+def test_the_low_level_decoder_waits_for_its_teacher(tmp_path, teacher, receipts):
+    (tmp_path / "small_fullckpt.pth").touch()
+    small = SMALL_CONVNEXT | {"folder": str(tmp_path)}
+    answer = World(tmp_path).dry_run(
+        "results/tiny/decoders/vae_latent/subj01/pretrained.safetensors",
+        changes={
+            "models": {"low_level_teacher": "small", "zoo": {"small": small}},
+            "decoder": {"low_level": {"teacher": teacher}},
+        },
+    )
+    assert answer.succeeded, answer.text[-4000:]
+    (reason,) = re.findall(r"pretrains the decoder for subj01 .*\nReason: (.*)", answer.text)
+    assert set(re.findall(r"results/tiny/models/(\S+)\.json(?:,|$)", reason)) == receipts
+    assert ("nsd_stimuli.hdf5" in reason) == bool(receipts)

@@ -85,6 +85,7 @@ def test_parts_are_played_by_models_that_exist_and_fit():
         "config: models: models.clip_image names alexnet, whose loader is alexnet; choose a model "
         "whose loader is open_clip."
     )
+    assert refusal({"low_level_teacher": "gnet"}).endswith("whose loader is vicregl_convnext.")
     told = refusal({"image_variations_autoencoder": "alexnet"})
     assert told.endswith("choose a model whose loader is autoencoder or stable_diffusion.")
 
@@ -129,6 +130,9 @@ def test_only_models_that_the_experiment_reads_are_in_use():
     corrected = {"targets": {"vae_latent": {"autoencoder": "stable_diffusion"}}}
     assert "sd-image-variations-vae" not in validate(corrected).used_models
     assert "gnet" in validate({"encoding": {"source": "released"}}).used_models
+    for teacher in ("autoencoder", "none"):
+        taught = validate({"decoder": {"low_level": {"teacher": teacher}}})
+        assert "vicregl-convnext-xl" not in taught.used_models
     alone = {"findings": {"early": [], "late": []}, "judges": [judge("alexnet", "layer_2")]}
     assert "swav" not in validate({"evaluation": alone}).used_models
 

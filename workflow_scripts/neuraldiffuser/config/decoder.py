@@ -86,7 +86,10 @@ class LowLevel(Section):
         32, ge=1, description="Groups of the upsampler's group normalisations (diffusers: 32)."
     )
     projector_width: int = Field(
-        512, ge=1, description="Width of the maps projector (released: 512)."
+        512,
+        ge=1,
+        description="Width of the maps projector, that of the teacher's maps (released: 512; the "
+        "encoder of Stable Diffusion has as many channels).",
     )
     l1_divisor: float = Field(
         0.18215,
@@ -94,10 +97,10 @@ class LowLevel(Section):
         description="The L1 loss is divided by this (released: Stable Diffusion's scaling factor).",
     )
     teacher: Literal["autoencoder", "convnext", "none"] = Field(
-        "autoencoder",
-        description="Whose features of clean and augmented images the maps imitate: the "
-        "autoencoder's own encoder, none, or convnext (released: VICRegL ConvNeXt-XL, whose "
-        "weights this version refuses because it cannot load them).",
+        "convnext",
+        description="Whose features of clean and augmented images the maps imitate: those of "
+        "VICRegL's ConvNeXt-XL (convnext, released; models.low_level_teacher, not for commercial "
+        "use), of the autoencoder's own encoder, or nobody's.",
     )
     teacher_weight: float = Field(
         0.1, ge=0, description="Weight of the soft contrastive loss against L1 (released: 0.1)."

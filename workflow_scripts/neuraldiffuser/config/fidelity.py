@@ -182,6 +182,16 @@ SWITCHES: tuple[Switch, ...] = (
         "one trains on raw features.",
     ),
     Switch(
+        key="decoder.low_level.teacher",
+        place="Features that the low-level maps imitate in the soft CLIP loss",
+        paper="names none",
+        released="convnext",
+        corrected="autoencoder",
+        why="The released code imitates VICRegL's ConvNeXt-XL, whose 6.5 GB may not be used "
+        "commercially. The encoder of the autoencoder is there anyway and knows what its latents "
+        "hold.",
+    ),
+    Switch(
         key="decoder.optimiser.decay_groups",
         place="Parameters with weight decay",
         paper="silent",

@@ -125,6 +125,8 @@ class Config(Section):
             used.append(self.models.image_variations_autoencoder)
         if self.encoding.source == "released":
             used.append(self.models.gnet)
+        if self.decoder.low_level.teacher == "convnext":
+            used.append(self.models.low_level_teacher)
         return {name: model for name, model in self.models.zoo.items() if name in used}
 
     @model_validator(mode="after")

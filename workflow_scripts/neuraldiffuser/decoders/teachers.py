@@ -85,8 +85,8 @@ class Teacher:
     Attributes:
         viewer: what it sees by.
         image_ids: (images,) ascending 73k ids.
-        clean: (images, positions, channels) float16 unit vectors on the host; those of 66,000
-            images on the 16 x 16 positions of Stable Diffusion's latents take 17 GB.
+        clean: (images, positions, channels) float16 unit vectors on the host; 16.5 GB where seven
+            subjects saw 9,000 images each and the maps are 16 x 16.
     """
 
     viewer: Viewer
