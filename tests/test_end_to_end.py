@@ -6,6 +6,7 @@ One world is built for all tests of this file, so they share a worker.
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from workflow import REPOSITORY, World
@@ -111,9 +112,32 @@ def test_a_changed_key_reruns_what_reads_it(world, changes, first, not_rerun):
     assert not_rerun not in rerun
 
 
-@pytest.mark.parametrize("changes", [{"runtime": {"threads": 1}}, {"runtime": {"device": "cpu"}}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"runtime": {"threads": 1}},
+        {"runtime": {"device": "cpu"}},
+        {"runtime": {"decoder_processes": 2, "decoder_minutes": 30}},
+    ],
+)
 def test_how_it_runs_reruns_nothing(world, changes):
     assert "Nothing to be done" in world.dry_run(changes=changes).text
+
+
+def test_a_decoder_trained_by_two_processes_is_the_same(world, results, tmp_path):
+    pair = World(tmp_path / "pair")
+    shutil.copytree(world.folder, pair.folder)
+    decoder = "decoders/clip_text/subj01/finetuned"
+    (pair.folder / f"results/tiny/{decoder}.safetensors").unlink()
+    answer = pair.snakemake(
+        f"results/tiny/{decoder}.safetensors", changes={"runtime": {"decoder_processes": 2}}
+    )
+    assert answer.succeeded and answer.rules_to_run == {"finetune_decoder"}, answer.text[-4000:]
+    two, one = (
+        pd.read_csv(folder / f"results/tiny/{decoder}_curve.csv")
+        for folder in (pair.folder, world.folder)
+    )
+    np.testing.assert_allclose(two, one, rtol=1e-4)
 
 
 def test_a_touched_script_reruns_nothing(world):

@@ -4,7 +4,13 @@ import torch
 from planted_world import SHAPES, SUBJECTS
 
 from neuraldiffuser import storage
-from neuraldiffuser.decoders.data import leave_out, read_trials, refuse_test_images, walk
+from neuraldiffuser.decoders.data import (
+    keep_on_device,
+    leave_out,
+    read_trials,
+    refuse_test_images,
+    walk,
+)
 from neuraldiffuser.errors import DataError
 
 
@@ -71,3 +77,22 @@ def test_missing_targets_are_named(world, tmp_path):
     assert str(error.value) == (
         f"{path} lacks 1 of the ids asked for, 99 among them; delete it and run the workflow again."
     )
+
+
+def test_tables_lie_on_the_device_while_they_fit(trials):
+    sizes = [table.nbytes for table in (trials.embedding, *trials.betas.values())]
+    for free, moved in ((sum(sizes), 3), (sizes[0] + sizes[1], 2), (sizes[0], 1), (0, 0)):
+        placed = keep_on_device(trials, "meta", free=free)
+        tables = [placed.embedding, *placed.betas.values()]
+        assert [table.device.type for table in tables] == ["meta"] * moved + ["cpu"] * (3 - moved)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="streaming needs a GPU")
+def test_streamed_batches_are_the_resident_ones(trials):
+    resident = keep_on_device(trials, "cuda", free=1 << 40)
+    expected = trials.batch(3, size=10, seed=1)
+    for source in (trials, resident):
+        batch = source.batch(3, size=10, seed=1, device="cuda")
+        assert torch.equal(batch.target.cpu(), expected.target)
+        for subject, rows in batch.voxels.items():
+            assert torch.equal(rows.cpu(), expected.voxels[subject])
