@@ -111,7 +111,7 @@ def test_a_teacher_without_files_is_refused(world):
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++")
 def test_compiled_networks_train_as_they_are_written(own, tmp_path):
     curves = []
-    for number, prepare in enumerate((lambda model: None, compile_networks)):
+    for number, prepare in enumerate((lambda _: None, compile_networks)):
         decoder = new_decoder("clip_text", own, small_recipe(backbone="released_mixer"))
         prepare(decoder.model)
         run = Run("run", decoder.model, make_losses(decoder, own), own, decoder.recipe)
