@@ -1,10 +1,13 @@
 """Teachers show unit vectors of clean and augmented images, whoever shares a batch."""
 
 import numpy as np
+import pandas as pd
 import public_vicregl
 import pytest
 import tiny_models
 import torch
+from planted_world import small_recipe
+from pretrain_decoder import pretrain_decoder
 
 from neuraldiffuser import storage
 from neuraldiffuser.config.decoder import LowLevel
@@ -189,3 +192,25 @@ def test_a_projector_of_another_width_is_refused(files, name):
         f"decoder.low_level.projector_width is 7, but the maps of the teacher {name} have "
         f"{CHANNELS[name]} channels; set it to {CHANNELS[name]}."
     )
+
+
+def test_a_decoder_is_trained_by_either_teacher(files, world, tmp_path):
+    """Its voxels and targets are the planted world's; its pictures are not, so only losses fall."""
+    pictures = np.random.default_rng(0).integers(0, 256, (400, 16, 16, 3), dtype=np.uint8)
+    storage.write_arrays(tmp_path / "stimuli.hdf5", {"imgBrick": pictures})
+    first = {}
+    for name, channels in CHANNELS.items():
+        taught = {"teacher": name, "projector_width": channels, "upsampler_channels": (8, 8, 8)}
+        pretrain_decoder(
+            paths_to_voxels=[world / "voxels/subj02.h5"],
+            path_to_target=world / "targets/vae_latent.h5",
+            paths_to_teacher=[tmp_path / "stimuli.hdf5", files[name].weights],
+            path_to_decoder=tmp_path / f"{name}.safetensors",
+            path_to_curve=tmp_path / f"{name}.csv",
+            target="vae_latent",
+            recipe=small_recipe(low_level=small_recipe().low_level.model_copy(update=taught)),
+        )
+        contrastive = pd.read_csv(tmp_path / f"{name}.csv")["contrastive"]
+        assert contrastive.iloc[-5:].mean() < 0.9 * contrastive.iloc[:3].mean()
+        first[name] = contrastive[0]
+    assert first["autoencoder"] != first["convnext"]
