@@ -103,8 +103,10 @@ def test_declared_settings_are_the_arguments_that_the_adapter_leaves_open(path):
     calls = [
         node
         for node in ast.walk(main_guard(tree))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == stage
+        if isinstance(node, ast.Call)
+        and stage in {getattr(part, "id", "") for part in (node.func, *node.args)}  # or launched
     ]
+    assert calls
     given = {keyword.arg for call in calls for keyword in call.keywords if keyword.arg}
     assert set(STAGES[stage]) == arguments - given, (
         "a key declared but not read reruns for nothing; one read but not declared is stale"
