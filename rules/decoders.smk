@@ -22,7 +22,7 @@ rule pretrain_decoder:
     resources:
         gpu=GPUS * DECODER_PROCESSES,
         processes=DECODER_PROCESSES,
-        mem_mb=(24000 if GPUS else 2500) * DECODER_PROCESSES,
+        mem_mb=get_training_memory,
         runtime=CONFIG.runtime.decoder_minutes,
     params:
         teacher=get_teaching_model,
@@ -54,7 +54,7 @@ rule finetune_decoder:
     resources:
         gpu=GPUS * DECODER_PROCESSES,
         processes=DECODER_PROCESSES,
-        mem_mb=(24000 if GPUS else 2500) * DECODER_PROCESSES,
+        mem_mb=get_training_memory,
         runtime=CONFIG.runtime.decoder_minutes,
     params:
         teacher=get_teaching_model,
@@ -143,7 +143,7 @@ rule decode_from_scratch:
     resources:
         gpu=GPUS * DECODER_PROCESSES,
         processes=DECODER_PROCESSES,
-        mem_mb=(24000 if GPUS else 2500) * DECODER_PROCESSES,
+        mem_mb=get_training_memory,
         runtime=CONFIG.runtime.decoder_minutes,
     params:
         settings=settings("decode_from_scratch"),

@@ -327,6 +327,14 @@ def get_teacher_receipts(wildcards):
     return get_receipts(*parts) if parts else []
 
 
+def get_training_memory(wildcards):
+    """MB: each process holds betas and targets, and what a teacher says of 63,000 images."""
+    if not GPUS:
+        return 2500 * DECODER_PROCESSES
+    taught = 17000 if get_teacher_parts(wildcards) else 0
+    return (24000 + taught) * DECODER_PROCESSES
+
+
 # --- encoding ---
 
 
@@ -490,6 +498,15 @@ def get_shards_of(variants):
         for subject in get_variant_subjects(variant)
         for shard in range(CONFIG.reconstruction.shards)
     ]
+
+
+def get_control_curves(targets):
+    """Training curves of the control from scratch, if it runs."""
+    return collect(
+        "<results>/controls/scratch/{target}/{subject}_curve.csv",
+        target=targets if "scratch" in CONFIG.decoder.controls else [],
+        subject=CONFIG.subjects,
+    )
 
 
 def get_calibrations():

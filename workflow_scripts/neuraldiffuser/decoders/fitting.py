@@ -113,14 +113,9 @@ def fit(
     decoder.model.to(device)
     if device == "cuda":
         compile_networks(decoder.model)
+    losses = make_losses(decoder, trials, paths_to_teacher)  # a teacher takes its memory first
     trials = keep_on_device(trials, device, free=bytes_left(decoder.model))
-    run = Run(
-        name=name,
-        model=decoder.model,
-        losses=make_losses(decoder, trials, paths_to_teacher),
-        trials=trials,
-        recipe=decoder.recipe,
-    )
+    run = Run(name, decoder.model, losses, trials, decoder.recipe)
     path_to_checkpoint = Path(f"{path_to_decoder}.partial")
     curve = train(run, path_to_checkpoint=path_to_checkpoint)
     if Share.current().index:
