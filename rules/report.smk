@@ -7,6 +7,8 @@ PAPER_TABLES = [
     "table2_guidance",
     "table3_subjects",
     "table4_brain_encoding_guidance",
+    "text_only_retrieval",
+    "model_cost",
 ]
 PAPER = f"{workflow.basedir}/resources/paper_tables"
 PAGE = f"{workflow.basedir}/workflow_scripts/neuraldiffuser/reporting"
@@ -22,6 +24,8 @@ ARTEFACTS = {
     "retrieval": collect(
         "<results>/evaluation/retrieval/{subject}.csv", subject=CONFIG.subjects
     ),
+    "predictors": "<results>/evaluation/predictors.csv",
+    "predictor_comparisons": "<results>/evaluation/predictor_comparisons.csv",
     "images": get_evaluations("images.csv"),
     "reconstructions": get_shards_of(CONFIG.reconstruction.run),
     "stimuli": "<nsd>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
@@ -31,6 +35,13 @@ ARTEFACTS = {
         "<results>/decoders/{target}/{subject}/{stage}_curve.csv",
         target=DECODED_TARGETS,
         subject=CONFIG.subjects,
+        stage=["pretrained", "finetuned"],
+    ),
+    "control_curves": get_control_curves(PROJECTED_TARGETS),
+    "decoders": collect(
+        "<results>/decoders/{target}/{subject}/{stage}.safetensors",
+        target=DECODED_TARGETS,
+        subject=CONFIG.subjects[0],
         stage=["pretrained", "finetuned"],
     ),
 }

@@ -83,6 +83,7 @@ def test_tables_json_and_tensors_come_back_as_written(tmp_path):
     read, metadata = storage.read_tensors(tmp_path / "w.safetensors")
     torch.testing.assert_close(read["weight"], tensors["weight"], rtol=0, atol=0)
     assert metadata == {"step": 3, "layers": [2, 4]}
+    assert storage.read_metadata(tmp_path / "w.safetensors") == metadata
 
 
 def test_json_refuses_nan(tmp_path):

@@ -5,14 +5,17 @@ figures and the report.
 """
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from neuraldiffuser import storage
 from neuraldiffuser.config.root import Config
+from neuraldiffuser.evaluation.contrasts import COMPARISON, SUMMARY
 from neuraldiffuser.mini import scenes
 from neuraldiffuser.nsd.selection import Selection
 from neuraldiffuser.reporting import regions
@@ -57,9 +60,13 @@ PATTERNS = {
     "comparisons": ["evaluation/comparisons.csv"],
     "decoding": ["evaluation/decoding/subj??.csv"],
     "retrieval": ["evaluation/retrieval/subj??.csv"],
+    "predictors": ["evaluation/predictors.csv"],
+    "predictor_comparisons": ["evaluation/predictor_comparisons.csv"],
     "images": ["evaluation/*/*/images.csv"],
     "reconstructions": ["reconstructions/*/*/shard-*.h5"],
     "curves": ["decoders/*/*/*_curve.csv"],
+    "control_curves": ["controls/scratch/*/*_curve.csv"],
+    "decoders": ["decoders/*/subj01/*.safetensors"],
     "voxels": ["voxels/*.h5"],
     "encoders": ["encoders/*.h5"],
     "calibrations": ["calibrations/*/*.json"],
@@ -198,54 +205,150 @@ TARGETS = {
 }
 
 
+MEASURES = {  # factor on a target's level, and what the mean feature scores
+    "pearson_dimensions": (1.0, 0.0),
+    "r2_dimensions": (0.5, -0.01),
+    "pearson_samples_raw": (1.2, 0.9),
+    "r2_samples_raw": (0.7, 0.5),
+    "pearson_samples_centred": (0.9, 0.0),
+    "r2_samples_centred": (0.4, 0.0),
+}
+GAINS = {"decoder": 0.0, "scratch": -0.1, "ridge": 0.04}
+METHODS = {"vote": 0.86, "clip_text": 0.35, "layers": 0.6} | {
+    name: 0.55 + 0.03 * i for i, name in enumerate(list(TARGETS)[2:])
+}
+
+
 def write_decoding(world: World) -> None:
     """Decoding performance, retrieval, training curves and calibrations."""
     rng = np.random.default_rng(2)
     for subject in world.subjects:
-        decoding = [
-            (target, measure, predictor, value + rng.normal(0, 0.01), std, world.images)
-            for target, level in (TARGETS | {"guidance": 0.57}).items()
-            for measure, factor in (
-                ("pearson_dimensions", 1.0),
-                ("pearson_samples", 1.2),
-                ("r2", 0.5),
-            )
-            for predictor, value, std in (
-                ("decoder", level * factor, 0.08),
-                ("mean_feature", level * 0.9 if measure == "pearson_samples" else 0.0, 0.0),
-            )
-        ]
-        columns = ["target", "measure", "predictor", "value", "std", "n"]
-        storage.write_table(
-            world.results / f"evaluation/decoding/{subject}.csv",
-            pd.DataFrame(decoding, columns=columns),
-        )
-        methods = {"vote": 0.86, "clip_text": 0.35} | {
-            name: 0.55 + 0.03 * i for i, name in enumerate(list(TARGETS)[2:])
-        }
-        retrieval = [
-            (direction, method, value, value - 0.06, value + 0.05, 1 / world.images, world.images)
-            for direction in ("image", "brain")
-            for method, value in methods.items()
-        ]
-        columns = ["direction", "method", "accuracy", "low", "high", "chance", "candidates"]
-        storage.write_table(
-            world.results / f"evaluation/retrieval/{subject}.csv",
-            pd.DataFrame(retrieval, columns=columns),
-        )
-        steps = np.arange(0, 1200, 20)
-        for target in TARGETS:
-            for stage, level in (("pretrained", 1.1), ("finetuned", 0.8)):
-                loss = level * (0.4 + np.exp(-steps / 250)) + rng.normal(0, 0.02, len(steps))
-                storage.write_table(
-                    world.results / f"decoders/{target}/{subject}/{stage}_curve.csv",
-                    pd.DataFrame({"step": steps, "loss": loss, "learning_rate": 3e-4}),
-                )
+        path = world.results / f"evaluation/decoding/{subject}.csv"
+        storage.write_table(path, invent_decoding(world, rng))
+        path = world.results / f"evaluation/retrieval/{subject}.csv"
+        storage.write_table(path, invent_retrieval(world))
+        write_curves(world, subject, rng)
+    write_predictors(world)
+    write_decoders(world)
     for variant in ("guided", "ground_truth_guided"):
         for subject in subjects_of(world, variant):
             storage.write_json(
                 world.results / f"calibrations/{variant}/{subject}.json",
                 {"scale": 41.5, "ratio": 0.5},
+            )
+
+
+def invent_decoding(world: World, rng: np.random.Generator) -> pd.DataFrame:
+    """One subject's measures of every target and predictor; no network from scratch for z."""
+    rows = []
+    for split in ("test", "validation"):
+        for target, level in (TARGETS | {"guidance": 0.57}).items():
+            for measure, (factor, floor) in MEASURES.items():
+                scores = {name: (level + gain) * factor for name, gain in GAINS.items()}
+                scores["mean_feature"] = level * floor
+                if target == "vae_latent":
+                    del scores["scratch"]
+                for predictor, value in scores.items():
+                    noisy = value + rng.normal(0, 0.01)
+                    rows.append((split, target, measure, predictor, noisy, 0.08, world.images))
+    columns = ["split", "target", "measure", "predictor", "value", "std", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def invent_retrieval(world: World) -> pd.DataFrame:
+    """One subject's retrieval; its method "layers" exists only over all subjects."""
+    rows = []
+    for split, (predictor, gain), direction, pool in itertools.product(
+        ("test", "validation"), GAINS.items(), ("image", "brain"), ("drawn", "all")
+    ):
+        candidates = 8 if pool == "drawn" else world.images
+        output = "embedding" if predictor == "ridge" else "projection"
+        for method, level in METHODS.items():
+            if method != "layers":
+                value = level + gain
+                key = (split, predictor, output, method, direction, pool)
+                ends = (value, value - 0.06, value + 0.05, 1 / candidates, candidates)
+                rows.append((*key, *ends))
+    columns = ["split", "predictor", "output", "method", "direction", "pool"]
+    columns += ["accuracy", "low", "high", "chance", "candidates"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def write_curves(world: World, subject: str, rng: np.random.Generator) -> None:
+    """Training curves with the parts of each pipeline's loss."""
+    steps = np.arange(1200)
+    for target in TARGETS:
+        parts = ("l1",) if target == "vae_latent" else ("contrastive", "prior")
+        places = {
+            "decoders/{target}/{subject}/pretrained_curve.csv": 1.1,
+            "decoders/{target}/{subject}/finetuned_curve.csv": 0.8,
+        }
+        if target != "vae_latent":
+            places["controls/scratch/{target}/{subject}_curve.csv"] = 1.0
+        for place, level in places.items():
+            loss = level * (0.4 + np.exp(-steps / 250)) * rng.uniform(0.95, 1.05, len(steps))
+            curve = {"step": steps, "learning_rate": 3e-4, "loss": loss}
+            curve |= {name: loss / (3 + number) for number, name in enumerate(parts)}
+            path = world.results / place.format(target=target, subject=subject)
+            storage.write_table(path, pd.DataFrame(curve))
+
+
+def write_predictors(world: World) -> None:
+    """Means of every predictor over all subjects, and differences from the decoder."""
+    names = [
+        f"{direction}_{kind}_{method}_{pool}"
+        for direction, kind, method, pool in itertools.product(
+            ("image", "brain", "both"),
+            ("retrieval", "embedding_retrieval"),
+            METHODS,
+            ("drawn", "all"),
+        )
+    ]
+    levels = {name: METHODS[parse(name)] for name in names}
+    levels |= {"pearson_clip_text": 0.66, "pearson_layers": 0.57, "pearson_vae_latent": 0.42}
+    means, differences = [], []
+    for split, (measure, level) in itertools.product(("test", "validation"), levels.items()):
+        unit = "correlation" if measure.startswith("pearson") else "share identified"
+        for predictor, gain in GAINS.items():
+            if (predictor, measure) == ("scratch", "pearson_vae_latent"):
+                continue
+            value = level + gain
+            row = (split, "all", predictor, measure, value, value - 0.04, value + 0.03)
+            means.append((*row, world.images, unit))
+            if predictor != "decoder":
+                row = (split, "all", "decoder", predictor, measure, level, value)
+                row += (-gain, -gain - 0.03, -gain + 0.02)
+                differences.append((*row, world.images, unit))
+    path = world.results / "evaluation"
+    storage.write_table(path / "predictors.csv", pd.DataFrame(means, columns=SUMMARY))
+    table = pd.DataFrame(differences, columns=COMPARISON)
+    storage.write_table(path / "predictor_comparisons.csv", table)
+
+
+def parse(measure: str) -> str:
+    """The method in the name of a retrieval measure."""
+    return measure.split("retrieval_")[1].rsplit("_", 1)[0]
+
+
+def write_decoders(world: World) -> None:
+    """Descriptions of the first subject's decoders, without their weights."""
+    config = configure(world)
+    voxels = {"subj01": 40, "subj02": 50, "subj03": 60}
+    for target in TARGETS:
+        shape = [4, 16, 16] if target == "vae_latent" else [6, 8]
+        for stage, recipe, subjects in (
+            ("pretrained", config.pretraining_recipe, ("subj02", "subj03")),
+            ("finetuned", config.finetuning_recipe, ("subj01",)),
+        ):
+            storage.write_tensors(
+                world.results / f"decoders/{target}/subj01/{stage}.safetensors",
+                {"none": torch.zeros(1)},
+                {
+                    "target": target,
+                    "shape": shape,
+                    "voxel_counts": {name: voxels[name] for name in subjects},
+                    "recipe": recipe.model_dump(mode="json"),
+                },
             )
 
 
@@ -340,7 +443,15 @@ def write_findings(world: World) -> None:
                     "interval": [29.0, 33.8],
                     "n": world.images,
                     "unit": "times chance",
-                }
+                },
+                {
+                    "name": "decoder minus ridge regression, test images: retrieval",
+                    "estimate": -0.04,
+                    "interval": [-0.07, -0.02],
+                    "n": world.images,
+                    "unit": "share identified",
+                    "sentence": "The decoder falls short of ridge regression by 0.04.",
+                },
             ],
         },
     )

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from neuraldiffuser import storage
-from neuraldiffuser.reporting import catalogue, figures, plots, style
+from neuraldiffuser.reporting import catalogue, decoder_figures, figures, labels, plots, style
 from neuraldiffuser.reporting.result import write_figure
 from neuraldiffuser.reporting.sources import Sources
 
@@ -63,9 +63,9 @@ def test_the_saved_numbers_are_the_points_of_the_plot(drawn, experiment):
 
 
 def test_the_saved_numbers_are_the_bars_of_figure_5(drawn, experiment):
-    data = drawn["figure5"].data.query("measure == 'r2'")
+    data = drawn["figure5"].data.query("measure == 'r2_dimensions'")
     _, (ax,) = style.new_figure()
-    plots.plot_decoding(data, ax=ax, colours=figures.subject_colours(experiment.subjects))
+    plots.plot_decoding(data, ax=ax, colours=decoder_figures.subject_colours(experiment.subjects))
     heights = sorted(round(float(bar.get_height()), 9) for bar in ax.patches)
     assert heights == sorted(round(value, 9) for value in data["value"])
 
@@ -84,17 +84,86 @@ def test_differences_are_those_of_the_comparisons(world, drawn):
         assert row.difference == table.loc[(row.variant_a, row.variant_b, row.metric), "difference"]
 
 
-def test_the_mean_feature_stands_beside_its_own_target_and_subject(world, drawn):
-    data = drawn["figure5"].data
+@pytest.mark.parametrize("predictor", ["ridge", "scratch", "mean_feature"])
+def test_each_predictor_stands_beside_its_own_target_and_subject(world, drawn, predictor):
+    data = drawn["figure5"].data.set_index(["target", "measure", "subject"])[predictor]
+    checked = 0
     for path in world.paths("decoding"):
-        floor = storage.read_table(path).query("predictor == 'mean_feature'")
-        for row in floor[floor["target"] != "guidance"].itertuples():
-            place = (
-                (data["target"] == row.target)
-                & (data["measure"] == row.measure)
-                & (data["subject"] == path.stem)
-            )
-            assert data[place]["mean_feature"].item() == row.value
+        table = storage.read_table(path).query("split == 'test' and predictor == @predictor")
+        for row in table[table["target"] != "guidance"].itertuples():
+            if row.measure in decoder_figures.MEASURES:
+                assert data[row.target, row.measure, path.stem] == row.value
+                checked += 1
+    assert checked == data.notna().sum() > 0
+    assert data["vae_latent"].isna().all() == (predictor == "scratch")
+
+
+def test_decoding_without_controls_is_drawn_without_their_marks(world, experiment, tmp_path):
+    paths = []
+    for path in world.paths("decoding"):
+        table = storage.read_table(path)
+        paths.append(tmp_path / path.name)
+        alone = table[table["predictor"].isin(("decoder", "mean_feature"))]
+        storage.write_table(paths[-1], alone)
+    figure = figures.FIGURES["figure5"](Sources({"decoding": paths}), experiment)
+    assert "ridge" not in figure.data and "ridge regression" not in figure.alt
+
+
+def test_retrieval_shows_test_images_by_what_each_predictor_retrieves_with(world, drawn):
+    table = storage.read_table(world.paths("predictors")[0]).query("split == 'test'")
+    means = table.set_index(["predictor", "measure"])["mean"]
+    data = drawn["retrieval"].data
+    assert len(data) == 2 * 2 * 9 * 3  # pools, directions, methods, predictors
+    assert list(data["method"].unique()[:3]) == [
+        "c (text) alone",
+        "vote of all g layers",
+        "single g layers (mean)",
+    ]
+    names = {labels.label_method(m): m for m in ("clip_text", "vote", "layers", "clip_image_06")}
+    for row in data[data["method"].isin(names)].itertuples():
+        measure = f"{row.direction}_retrieval_{names[row.method]}_{row.pool}"
+        assert row.mean == pytest.approx(100 * means[row.predictor, measure])
+    chances = data.drop_duplicates("pool").set_index("pool")[["chance", "candidates"]]
+    assert chances.loc["drawn"].tolist() == [pytest.approx(100 / 8), 8]
+    assert chances.loc["all"].tolist() == [pytest.approx(100 / world.images), world.images]
+
+
+def test_differences_from_the_controls_are_those_of_the_comparisons(world, drawn):
+    table = storage.read_table(world.paths("predictor_comparisons")[0])
+    table = table.set_index(["split", "second", "measure"])
+    data = drawn["predictor_differences"].data
+    assert set(data["comparison"]) == {"decoder − from scratch", "decoder − ridge regression"}
+    assert set(data["split"]) == {"test", "validation"}
+    assert list(dict.fromkeys(data["measure"])) == list(decoder_figures.CONTRASTED)
+    assert data["label"].nunique() == len(decoder_figures.CONTRASTED)
+    for row in data.itertuples():
+        assert row.difference == table.loc[(row.split, row.second, row.measure), "difference"]
+
+
+def test_curves_are_thinned_to_means_over_consecutive_steps():
+    steps = np.arange(1000)
+    curve = pd.DataFrame({"step": steps, "learning_rate": 1e-3, "loss": steps**2})
+    thin = decoder_figures.thin_curve(curve, points=100)
+    assert len(thin) == 100
+    np.testing.assert_allclose(thin["loss"][3], np.mean(steps[30:40] ** 2))
+    np.testing.assert_allclose(thin["step"][3], 34.5)
+    assert len(decoder_figures.thin_curve(curve.head(7), points=100)) == 7
+
+
+def test_curves_show_every_part_of_every_loss_and_one_learning_rate(world, drawn):
+    data = drawn["training_curves"].data
+    parts = data.groupby("target")["series"].unique().map(set)
+    assert parts["vae_latent"] >= {"loss", "l1"}
+    assert parts["clip_text"] >= {"loss", "contrastive", "prior"}
+    rates = data[data["panel"] == "learning rate"]
+    assert not rates.duplicated(["subject", "stage", "step"]).any()
+    assert set(data["stage"]) == {"pretrained", "finetuned", "scratch"}
+    path = world.results / "controls/scratch/clip_text/subj02_curve.csv"
+    first = storage.read_table(path)["prior"].head(6).mean()
+    chosen = data.query(
+        "target == 'clip_text' and subject == 'subj02' and stage == 'scratch' and series == 'prior'"
+    )
+    assert chosen["value"].iloc[0] == pytest.approx(first)
 
 
 def test_noise_ceilings_are_counted_voxel_by_voxel(world, drawn):

@@ -128,6 +128,13 @@ def test_sentences_follow_the_findings(page, world):
     assert "+0.091 [+0.066, +0.117] correlation, n = 12" in told
 
 
+def test_what_the_controls_reach_is_told_in_sentences_and_not_twice(page):
+    told = text_of(page, "findings")
+    assert "The decoder falls short of ridge regression by 0.04." in told
+    assert "decoder minus ridge regression" not in told.lower()
+    assert "Observed besides, without a claim (1)" in told
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_turning_a_finding_turns_its_sentence(evidence, config, world, tmp_path, index):
     findings = storage.read_json(world.results / "findings.json")

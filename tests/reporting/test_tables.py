@@ -9,6 +9,7 @@ from neuraldiffuser import storage
 from neuraldiffuser.config.evaluation import Evaluation
 from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.config.report import Presentation, Report
+from neuraldiffuser.decoders.architectures import build_decoder
 from neuraldiffuser.reporting import catalogue, tables
 from neuraldiffuser.reporting.sources import Sources
 
@@ -52,8 +53,52 @@ def test_retrieval_is_that_of_the_vote(world, experiment):
     entries = make(world, "table3", experiment).entries.query("origin == 'ours'")
     chosen = entries[entries["metric"] == "image_retrieval"].set_index("row")
     for path in world.paths("retrieval"):
-        table = storage.read_table(path).query("method == 'vote' and direction == 'image'")
+        table = storage.read_table(path).query(
+            "split == 'test' and predictor == 'decoder' and pool == 'drawn' "
+            "and method == 'vote' and direction == 'image'"
+        )
         assert chosen.loc[path.stem, "value"] == table["accuracy"].item()
+
+
+def test_retrieval_by_the_text_alone_stands_beside_the_papers(world, paper_experiment):
+    entries = make(world, "retrieval", paper_experiment).entries
+    ours = entries[entries["origin"] == "ours"].set_index(["row", "metric"])
+    place = ("c (text) alone: decoder", "image_retrieval")
+    table = storage.read_table(world.paths("predictors")[0])
+    row = table.query(
+        "split == 'test' and predictor == 'decoder' "
+        "and measure == 'image_retrieval_clip_text_drawn'"
+    )
+    assert ours.loc[place, "value"] == row["mean"].item()
+    assert ours.loc[place, "difference"] == pytest.approx(row["mean"].item() - 0.4975)
+    others = ours.drop([place, (place[0], "brain_retrieval")])
+    assert others["difference"].isna().all(), "the paper gives numbers of the text decoder alone"
+
+
+def test_all_candidates_and_drawn_ones_are_different_columns(world, experiment):
+    entries = make(world, "retrieval", experiment).entries.query("origin == 'ours'")
+    table = storage.read_table(world.paths("predictors")[0]).query("split == 'test'")
+    values = table.set_index(["predictor", "measure"])["mean"]
+    found = entries.set_index(["row", "metric"])["value"]
+    expected = values["ridge", "brain_retrieval_vote_all"]
+    assert found["vote of all g layers: ridge regression", "brain_retrieval_all"] == expected
+    assert len(entries) == 4 * 9 * 3
+
+
+def test_weights_are_those_of_the_networks_that_the_files_describe(world, experiment):
+    entries = make(world, "decoders", experiment).entries.query("origin == 'ours'")
+    counted = entries.set_index(["row", "metric"])["value"]
+    config = configure(world)
+    for stage, recipe, voxels in (
+        ("parameters_pretraining", config.pretraining_recipe, {"subj02": 50, "subj03": 60}),
+        ("parameters_subject", config.finetuning_recipe, {"subj01": 40}),
+    ):
+        model = build_decoder("clip_text", (6, 8), voxel_counts=voxels, recipe=recipe)
+        weights = sum(p.numel() for p in model.parameters()) / 1e6
+        assert counted["c (text)", stage] == weights
+        assert counted["g (each layer)", stage] == weights
+        assert counted["c and all g layers", stage] == pytest.approx(7 * weights)
+        assert counted["z (VAE)", stage] > 0
 
 
 @pytest.mark.parametrize("name", sorted(tables.TABLES))

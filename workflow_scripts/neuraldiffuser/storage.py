@@ -206,16 +206,32 @@ def write_tensors(
 
 def read_tensors(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Reads safetensors: (tensors by name on the CPU, metadata decoded from JSON)."""
+    with _open_tensors(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, _decode_metadata(file)
+
+
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """Reads the metadata of safetensors alone, decoded from JSON."""
+    with _open_tensors(path) as file:
+        return _decode_metadata(file)
+
+
+@contextmanager
+def _open_tensors(path: Path | str) -> Iterator[Any]:
+    """Opens safetensors; raises DataError if the file is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
         raise DataError(f"{path} is missing; run the rule that makes it.")
     try:
         with safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
+            yield file
     except SafetensorError as error:
         raise DataError(
             f"{path} is truncated or is no safetensors file; delete it and run again."
         ) from error
-    return tensors, {key: json.loads(value) for key, value in metadata.items()}
+
+
+def _decode_metadata(file: Any) -> dict[str, Any]:
+    return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}

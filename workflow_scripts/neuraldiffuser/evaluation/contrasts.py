@@ -167,7 +167,10 @@ def _complete(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
     return table.assign(unit=[unit_of(measure) for measure in table["measure"]])[columns]
 
 
-RETRIEVAL = re.compile(rf"(image|brain|{BOTH})_(embedding_)?retrieval_(.+)_({DRAWN}|{ALL})")
+RETRIEVAL = re.compile(
+    rf"(?P<direction>image|brain|{BOTH})_(?P<embedding>embedding_)?retrieval_"
+    rf"(?P<method>.+)_(?P<pool>{DRAWN}|{ALL})"
+)
 DIRECTION_WORDS = {"image": "image retrieval", "brain": "brain retrieval"}
 DIRECTION_WORDS |= {BOTH: "retrieval in both directions"}
 METHOD_WORDS = {
@@ -181,6 +184,11 @@ PEARSON_WORDS = {
     "pearson_layers": "Pearson r of the guidance layers",
     "pearson_vae_latent": "Pearson r of the latent",
 }
+
+
+def parse_retrieval(measures: pd.Series) -> pd.DataFrame:
+    """Columns direction, embedding, method and pool of each measure; empty for Pearson r."""
+    return measures.str.extract(rf"^{RETRIEVAL.pattern}$")
 
 
 def describe(measure: str) -> str:

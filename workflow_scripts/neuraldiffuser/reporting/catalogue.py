@@ -12,10 +12,11 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "figure9": ("images", "reconstructions", "stimuli"),
     "figure10": ("images", "reconstructions", "stimuli"),
     "brain_correlation": ("summary",),
-    "retrieval": ("retrieval",),
+    "predictor_differences": ("predictor_comparisons",),
+    "retrieval": ("predictors", "retrieval"),
     "noise_ceiling": ("voxels",),
     "encoder_accuracy": ("encoders",),
-    "training_curves": ("curves",),
+    "training_curves": ("curves", "control_curves"),
 }
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -23,4 +24,6 @@ TABLES: dict[str, tuple[str, ...]] = {
     "table2": ("summary",),
     "table3": ("summary", "retrieval"),
     "table4": ("summary",),
+    "retrieval": ("predictors",),
+    "decoders": ("decoders",),
 }

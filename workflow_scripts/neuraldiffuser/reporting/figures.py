@@ -1,10 +1,12 @@
 """The figures that show numbers: what each plots, how to read it, what it says.
 
+Those about decoders stand in ``decoder_figures``.
+
 A figure is made in three steps: pick the rows it plots, draw them, put the result into words.
 The picked rows are saved beside the picture, so that every mark can be looked up.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -15,23 +17,17 @@ from neuraldiffuser import storage
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.metrics import AREAS, brain_metric
 from neuraldiffuser.nsd import rois
-from neuraldiffuser.reporting import labels, pictures, plots, style, words
+from neuraldiffuser.reporting import decoder_figures, labels, pictures, plots, style, words
 from neuraldiffuser.reporting.result import Figure
 from neuraldiffuser.reporting.sources import Sources
 
 BINS = np.arange(0.0, 102.5, 2.5)  # noise ceiling, % of variance
 AREA_METRICS = {brain_metric(area): label for area, (label, _) in AREAS.items()}
-MEASURES = {
-    "pearson_dimensions": "Pearson r over images,\nmean over dimensions",
-    "pearson_samples": "Pearson r over dimensions,\nmean over images",
-    "r2": "R²",
-}
 REGION_LABELS = {name: name for name in rois.LABELS} | {
     rois.HIGHER: "Higher Vis.",
     rois.WHOLE: "Whole Vis.",
 }
 NOT_COMPUTED = "not computed"
-LAYER_MEAN = "guidance"  # the pseudo-target that averages the guidance layers
 
 
 def draw_differences(sources: Sources, experiment: Presentation) -> Figure:
@@ -197,132 +193,6 @@ def _add_subject_legend(figure: MatplotlibFigure, ax: Axes, markers: dict[str, s
     )
 
 
-def draw_decoding(sources: Sources, experiment: Presentation) -> Figure:
-    """Fig. 5: decoding performance of every embedding and subject."""
-    data = pick_decoding(sources.table("decoding"))
-    measures = list(dict.fromkeys(data["measure"])) if len(data) else ["r2"]
-    colours = subject_colours(experiment.subjects)
-    figure, axes = style.new_figure(len(measures), 1, width=8.4, height=2.7 * len(measures) + 0.3)
-    for measure, ax in zip(measures, axes, strict=True):
-        part = data[data["measure"] == measure] if len(data) else data
-        plots.plot_decoding(part, ax=ax, colours=colours)
-        ax.set_ylabel(MEASURES[measure])
-    if len(data):
-        handles, names = axes[0].get_legend_handles_labels()
-        axes[0].legend(
-            [*handles[1:], handles[0]],
-            [*names[1:], names[0]],
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            ncols=len(names),
-        )
-    return Figure(
-        title="Decoding performance of the embeddings (Fig. 5)",
-        caption="Bars: mean over test images for each embedding and subject; the thin line is one "
-        "standard deviation. z is the autoencoder's latent, c the text embedding, g the guidance "
-        "features by CLIP layer. The ochre mark is what a predictor scores that always answers "
-        "with the mean training feature: only what rises above it was decoded from the brain.",
-        alt=_tell_decoding(data),
-        data=data,
-        image=style.encode_figure(figure),
-    )
-
-
-def pick_decoding(decoding: pd.DataFrame) -> pd.DataFrame:
-    """The decoder's values with the mean-feature predictor's beside them."""
-    if decoding.empty:
-        return decoding
-    keys = ["target", "measure", "subject"]
-    floor = decoding[decoding["predictor"] == "mean_feature"].set_index(keys)["value"]
-    shown = decoding[(decoding["predictor"] == "decoder") & (decoding["target"] != LAYER_MEAN)]
-    chosen = shown.sort_values("target", key=lambda t: t.map(target_rank), kind="stable").drop(
-        columns="predictor"
-    )
-    places = pd.MultiIndex.from_frame(chosen[keys])
-    return chosen.assign(
-        label=[labels.label_target(target) for target in chosen["target"]],
-        mean_feature=floor.reindex(places).to_numpy(),
-    ).reset_index(drop=True)
-
-
-def subject_colours(subjects: Iterable[str]) -> dict[str, str]:
-    """A colour per subject."""
-    shades = style.SUBJECT_COLOURS
-    return {name: shades[i % len(shades)] for i, name in enumerate(subjects)}
-
-
-def _tell_decoding(data: pd.DataFrame) -> str:
-    if data.empty:
-        return "No decoder has been evaluated."
-    measure = data["measure"].iloc[0]
-    part = data[data["measure"] == measure]
-    told = [
-        f"{label} {words.write_number(rows['value'].mean())} "
-        f"(mean feature {words.write_number(rows['mean_feature'].mean())})"
-        for label, rows in part.groupby("label", sort=False)
-    ]
-    name = MEASURES[measure].replace("\n", " ")
-    return f"{name}, averaged over subjects: {', '.join(told)}."
-
-
-def draw_retrieval(sources: Sources, experiment: Presentation) -> Figure:
-    """Image and brain retrieval by each embedding and by the vote of the guidance layers."""
-    data = pick_retrieval(sources.table("retrieval"))
-    markers = plots.subject_markers(experiment.subjects)
-    rows = data["method"].nunique() if len(data) else 3
-    figure, axes = style.new_figure(1, 2, width=8.4, height=0.9 + 0.3 * rows)
-    for direction, ax in zip(("image", "brain"), axes, strict=True):
-        part = data[data["direction"] == direction] if len(data) else data
-        plots.plot_retrieval(part, ax=ax, markers=markers)
-        ax.set_title(f"{direction.capitalize()} retrieval")
-        if len(part):
-            ax.set_xlabel("top-1 accuracy (%)")
-    if len(data):
-        axes[1].set_yticklabels([])
-        handles = axes[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=len(markers) + 1)
-    return Figure(
-        title="Retrieval",
-        caption="Image retrieval: given a brain, find its image among random test images; brain "
-        "retrieval: given an image, find its brain. A row per embedding, and one for the vote of "
-        "all guidance layers; marks are subjects with bootstrap intervals; the dashed line is "
-        "chance.",
-        alt=_tell_retrieval(data),
-        data=data,
-        image=style.encode_figure(figure),
-    )
-
-
-def pick_retrieval(retrieval: pd.DataFrame) -> pd.DataFrame:
-    """Accuracies in percent, the vote first, with readable names."""
-    if retrieval.empty:
-        return retrieval
-    shares = ["accuracy", "low", "high", "chance"]
-    named = [_label_method(method) for method in retrieval["method"]]
-    return retrieval.assign(
-        method=named, **{name: retrieval[name] * 100 for name in shares}
-    ).sort_values("method", key=lambda names: ~names.str.startswith("vote"), kind="stable")
-
-
-def _label_method(method: str) -> str:
-    if method.startswith(("clip_", "vae_")):
-        return labels.label_target(method)
-    return {"vote": "vote of all g layers"}.get(method, method.replace("_", " "))
-
-
-def _tell_retrieval(data: pd.DataFrame) -> str:
-    if data.empty:
-        return "No retrieval has been evaluated."
-    best = data["method"].iloc[0]
-    told = [
-        f"{direction} retrieval "
-        f"{words.write_number(rows['accuracy'].mean() / 100, unit='share identified')}"
-        for direction, rows in data[data["method"] == best].groupby("direction", sort=False)
-    ]
-    chance = words.write_number(data["chance"].iloc[0] / 100, unit="share identified")
-    return f"{best}, averaged over subjects: {', '.join(told)}; chance {chance}."
-
-
 def draw_brain_correlation(sources: Sources, experiment: Presentation) -> Figure:
     """Brain correlation of every variant by region."""
     data = pick_brain_correlation(sources.table("summary"), experiment)
@@ -378,7 +248,7 @@ def draw_noise_ceiling(sources: Sources, experiment: Presentation) -> Figure:  #
     data = count_noise_ceilings(sources)
     shown = [name for name in _voxel_subjects(sources)]
     figure, (ax,) = style.new_figure(height=2.9)
-    plots.plot_histogram(data, ax=ax, colours=subject_colours(shown))
+    plots.plot_histogram(data, ax=ax, colours=decoder_figures.subject_colours(shown))
     if len(data):
         ax.set_xlabel("noise ceiling of the mean of three trials (% of variance)")
         ax.set_ylabel("voxels")
@@ -468,67 +338,18 @@ def _tell_encoder(data: pd.DataFrame) -> str:
     )
 
 
-def draw_training_curves(sources: Sources, experiment: Presentation) -> Figure:  # noqa: ARG001
-    """Training losses of every decoder."""
-    data = sources.table("curves")
-    targets = sorted(set(data["target"]), key=target_rank) if len(data) else ["none"]
-    columns = 4
-    lines = -(-len(targets) // columns)
-    figure, axes = style.new_figure(lines, columns, width=9.2, height=1.9 * lines + 0.4)
-    for number, ax in enumerate(axes):
-        if number >= len(targets):
-            ax.set_axis_off()
-            continue
-        part = data[data["target"] == targets[number]] if len(data) else data
-        plots.plot_curves(part, ax=ax)
-        if len(data):
-            ax.set_title(labels.label_target(targets[number]))
-            ax.set_xlabel("step" if number >= len(targets) - columns else "")
-    if len(data):
-        for look in plots.STAGE_LOOKS.values():
-            axes[0].plot([], [], **look)
-        handles = axes[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=2)
-    return Figure(
-        title="Training of the decoders",
-        caption="Training loss over steps for each embedding: pretraining on the other subjects "
-        "(grey), finetuning on the subject itself (blue), a line per subject. The contrastive loss "
-        "changes part of the way, so a step in the curve is expected.",
-        alt=_tell_curves(data),
-        data=data,
-        image=style.encode_figure(figure),
-    )
-
-
-def target_rank(target: str) -> int:
-    """The paper's order of embeddings: z, c, then g by layer."""
-    return {"vae_latent": -2, "clip_text": -1}.get(target) or int(target.rsplit("_", 1)[-1])
-
-
-def _tell_curves(data: pd.DataFrame) -> str:
-    if data.empty:
-        return "No decoder has been trained."
-    ends = data.sort_values("step").groupby(["target", "stage"])["loss"].agg(["first", "last"])
-    part = ends.xs("finetuned", level="stage") if "finetuned" in ends.index.levels[1] else ends
-    told = [
-        f"{labels.label_target(target)} {words.write_number(row['first'])} to "
-        f"{words.write_number(row['last'])}"
-        for target, row in sorted(part.iterrows(), key=lambda item: target_rank(item[0]))
-    ]
-    return "Loss at the start and the end of finetuning: " + ", ".join(told) + "."
-
-
 FIGURES: dict[str, Callable[[Sources, Presentation], Figure]] = {
     "examples": pictures.show_examples,
     "differences": draw_differences,
     "metrics": draw_metrics,
-    "figure5": draw_decoding,
+    "figure5": decoder_figures.draw_decoding,
     "figure8": pictures.show_hyperparameters,
     "figure9": pictures.show_repeats,
     "figure10": pictures.show_subjects,
     "brain_correlation": draw_brain_correlation,
-    "retrieval": draw_retrieval,
+    "predictor_differences": decoder_figures.draw_predictor_differences,
+    "retrieval": decoder_figures.draw_retrieval,
     "noise_ceiling": draw_noise_ceiling,
     "encoder_accuracy": draw_encoder_accuracy,
-    "training_curves": draw_training_curves,
+    "training_curves": decoder_figures.draw_training_curves,
 }

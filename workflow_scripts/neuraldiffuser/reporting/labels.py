@@ -5,21 +5,25 @@ from collections.abc import Iterable, Mapping
 from neuraldiffuser.config.evaluation import Judge
 from neuraldiffuser.config.reconstruction import Variant
 from neuraldiffuser.config.report import Presentation
+from neuraldiffuser.evaluation.contrasts import LAYERS, RETRIEVAL
 from neuraldiffuser.evaluation.metrics import AREAS, Metric, brain_metric, metrics_of
+from neuraldiffuser.evaluation.predictors import DECODER, RIDGE, SCRATCH
+from neuraldiffuser.evaluation.retrieval import VOTE
 from neuraldiffuser.reporting import words
 
-LOW, HIGH, REPEATS, BRAIN, RETRIEVAL, QUALITY = (
+LOW, HIGH, REPEATS, BRAIN, RETRIEVED, QUALITY, SIZE = (
     "Low level",
     "High level",
     "Repeats",
     "Brain correlation",
     "Retrieval",
     "Image quality",
+    "Trainable weights",
 )
-GROUPS = (LOW, HIGH, REPEATS, BRAIN, RETRIEVAL, QUALITY)
+GROUPS = (LOW, HIGH, REPEATS, BRAIN, RETRIEVED, QUALITY, SIZE)
 GROUP_OF_KIND = {"pixels": LOW, "repeats": REPEATS, "brain": BRAIN, "set": QUALITY}
 GROUP_OF_LEVEL = {"early": LOW, "middle": LOW, "late": HIGH}
-ARROWS = {"higher": "↑", "lower": "↓"}
+ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
 
 def metrics_in_order(judges: Iterable[Judge]) -> dict[str, Metric]:
@@ -57,6 +61,43 @@ def label_target(target: str) -> str:
     """The paper's letter for an embedding: z, c, or g with its layer."""
     fixed = {"vae_latent": "z (VAE)", "clip_text": "c (text)"}
     return fixed.get(target) or f"g{int(target.rsplit('_', 1)[-1])} (image)"
+
+
+def label_predictor(name: str) -> str:
+    """Who decodes, as words."""
+    known = {DECODER: "decoder", RIDGE: "ridge regression", SCRATCH: "from scratch"}
+    return known.get(name) or name.replace("_", " ")
+
+
+def label_method(method: str) -> str:
+    """By what something is retrieved: an embedding alone, or all guidance layers."""
+    known = {"clip_text": "c (text) alone", VOTE: "vote of all g layers"}
+    known |= {LAYERS: "single g layers (mean)"}
+    return known.get(method) or label_target(method)
+
+
+def rank_target(target: str) -> int:
+    """The paper's order of embeddings: z, c, then g by layer."""
+    return {"vae_latent": -2, "clip_text": -1}.get(target) or int(target.rsplit("_", 1)[-1])
+
+
+def rank_method(method: str) -> int:
+    """Order of retrieval: text alone, the vote, single layers."""
+    return {"clip_text": -3, VOTE: -2, LAYERS: -1}.get(method) or rank_target(method)
+
+
+def label_measure(measure: str) -> str:
+    """A measure of the comparison with the controls, in few words."""
+    found = RETRIEVAL.fullmatch(measure)
+    if not found:
+        target = {"pearson_clip_text": "c (text)", "pearson_vae_latent": "z (VAE)"}.get(measure)
+        return f"Pearson r, {target or 'g layers'}"
+    kind = (
+        "Embedding retrieval"
+        if found["embedding"]
+        else f"{found['direction'].capitalize()} retrieval"
+    )
+    return f"{kind}, {label_method(found['method'])}"
 
 
 def label_variant(name: str) -> str:

@@ -61,7 +61,7 @@ def lay_out_parts(table: Table, *, comparable: bool) -> list[Part]:
         _lay_out_part(
             title,
             chosen,
-            metrics_in_rows=table.metrics_in_rows or title == OUR_PART,
+            metrics_in_rows=table.metrics_in_rows or chosen["row"].nunique() == 1,
             comparable=comparable,
         )
         for title, chosen in divisions
@@ -89,10 +89,7 @@ def _lay_out_part(
     metrics = entries.drop_duplicates("metric").sort_values(
         "group", key=lambda groups: groups.map(GROUPS.index), kind="stable"
     )
-    headings = [
-        f"{row.label}{' (%)' if row.unit in words.PERCENT_UNITS else ''} {ARROWS[row.direction]}"
-        for row in metrics.itertuples()
-    ]
+    headings = [_head(row) for row in metrics.itertuples()]
     names, groups = list(metrics["metric"]), list(metrics["group"])
     rows = list(dict.fromkeys(entries["row"]))
     cells = _fill_cells(entries, comparable=comparable)
@@ -104,6 +101,11 @@ def _lay_out_part(
         return Part(title, tuple(rows), ("",) * len(rows), tuple(lines))
     lines = [Line("", row, tuple(cells.get((row, name), Cell()) for name in names)) for row in rows]
     return Part(title, tuple(headings), tuple(groups), tuple(lines))
+
+
+def _head(metric: tuple) -> str:
+    percent = "(%)" if metric.unit in words.PERCENT_UNITS else ""
+    return " ".join(filter(None, (metric.label, percent, ARROWS[metric.direction])))
 
 
 def _fill_cells(entries: pd.DataFrame, *, comparable: bool) -> dict[tuple[str, str], Cell]:

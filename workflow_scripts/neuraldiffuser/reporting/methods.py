@@ -74,6 +74,10 @@ BRAIN_CORRELATIONS = {
     "voxels_per_image": "over the voxels of a region for each image",
     "images_per_voxel": "over images for each voxel",
 }
+CONTROLS = {
+    "ridge": "ridge regression on voxels averaged over repeats",
+    "scratch": "the same network finetuned for as many steps from random weights",
+}
 VOTES = {
     "majority": "majority of the layers' first choices, ties broken by summed similarity",
     "sum": "largest summed similarity",
@@ -136,8 +140,16 @@ def _tell_decoders(description: Description) -> str:
         f"instead). The first {mixed} of the epochs use BiMixCo, the others "
         f"soft CLIP; the prior's loss weighs {objective.prior_weight:g}. {_tell_budget(decoder)} "
         f"{words.write_count(decoder.validation_images, 'training image')} of each subject are "
-        f"held out of its finetuning. {aligned} is {ALIGNMENTS[prediction.alignment]}."
+        f"held out of its finetuning.{_tell_controls(decoder)} {aligned} is "
+        f"{ALIGNMENTS[prediction.alignment]}."
     )
+
+
+def _tell_controls(decoder: DecoderSettings) -> str:
+    if not decoder.controls:
+        return ""
+    told = words.join_words([CONTROLS[name] for name in decoder.controls])
+    return f" The same images are decoded by controls: {told}."
 
 
 def _tell_budget(decoder: DecoderSettings) -> str:
@@ -192,8 +204,11 @@ def _tell_evaluation(evaluation: Evaluation) -> str:
         f"repeats) at {evaluation.image_size} pixels. Two-way identification "
         f"{IDENTIFICATIONS[evaluation.identification]}, on layers of {words.join_words(networks)}. "
         f"Brain correlation {BRAIN_CORRELATIONS[evaluation.brain_correlation]}. Retrieval among "
-        f"{retrieval.candidates} candidates in {retrieval.draws} draws; the guidance layers vote: "
-        f"{VOTES[retrieval.vote]}. Intervals: {100 * bootstrap.level:g} % bootstrap over images "
-        f"with {words.group_thousands(bootstrap.draws)} draws, after averaging over repeats and "
-        "subjects."
+        f"{retrieval.candidates} candidates, or as many as there are, in {retrieval.draws} draws, "
+        "and among all images: image retrieval picks an image for a brain, brain retrieval a brain "
+        "for an image (the peers' code exchanges the two labels); projections are compared by "
+        "cosine, embeddings by the cosine of what they add to the mean training feature; the "
+        f"guidance layers vote: {VOTES[retrieval.vote]}. Intervals: {100 * bootstrap.level:g} % "
+        f"bootstrap over images with {words.group_thousands(bootstrap.draws)} draws, after "
+        "averaging over repeats and subjects."
     )

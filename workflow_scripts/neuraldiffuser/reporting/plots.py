@@ -5,16 +5,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from neuraldiffuser.reporting.labels import label_variant
+from neuraldiffuser.reporting.labels import label_predictor, label_variant
 from neuraldiffuser.reporting.style import (
     BLUE,
+    DECODER_LOOK,
     GREY,
     INK,
     MUTED,
-    OCHRE,
+    PAPER,
+    PREDICTOR_LOOKS,
     RULE,
     SUBJECT_MARKERS,
+    VIOLET,
     WASH,
     say_no_data,
 )
@@ -22,7 +27,15 @@ from neuraldiffuser.reporting.style import (
 STAGE_LOOKS = {
     "pretrained": {"color": GREY, "label": "pretraining (other subjects)"},
     "finetuned": {"color": BLUE, "label": "finetuning (this subject)"},
+    "scratch": {"color": VIOLET, "label": "from scratch (this subject)"},
 }
+SERIES_LOOKS = {
+    "loss": {"linestyle": "-", "label": "loss"},
+    "contrastive": {"linestyle": (0, (5, 1.5)), "label": "contrastive part"},
+    "prior": {"linestyle": (0, (1, 1.2)), "label": "prior's part, unweighted"},
+    "l1": {"linestyle": (0, (5, 1.5, 1, 1.5)), "label": "L1 part"},
+}
+FLOOR = -1.0  # of decoding performance: R^2 has no lower end
 
 
 def plot_differences(data: pd.DataFrame, *, ax: Axes, colours: Mapping[str, str]) -> Axes:
@@ -109,55 +122,83 @@ def plot_variants(
 
 
 def plot_decoding(data: pd.DataFrame, *, ax: Axes, colours: Mapping[str, str]) -> Axes:
-    """Bars per target and subject with deviations, and what the mean feature would score.
+    """Bars per target and subject with deviations, and marks of what others score.
 
     Args:
-        data: columns label (of the target), subject, value, std, mean_feature.
-        ax: where to draw.
+        data: columns label (of the target), subject, value, std, and one per other predictor.
+        ax: where to draw; it ends at ``FLOOR`` and at 1.
         colours: a colour per subject.
     """
     if data.empty:
         return say_no_data(ax, "no decoder has been evaluated")
-    labels = list(dict.fromkeys(data["label"]))
+    targets = list(dict.fromkeys(data["label"]))
+    others = [name for name in PREDICTOR_LOOKS if name in data and data[name].notna().any()]
     width = 0.8 / len(colours)
     for number, (subject, colour) in enumerate(colours.items()):
-        part = data[data["subject"] == subject].set_index("label").reindex(labels)
-        places = np.arange(len(labels)) + (number - (len(colours) - 1) / 2) * width
+        part = data[data["subject"] == subject].set_index("label").reindex(targets)
+        places = np.arange(len(targets)) + (number - (len(colours) - 1) / 2) * width
         ax.bar(places, part["value"], width=width * 0.9, color=colour, label=subject)
         ax.errorbar(places, part["value"], yerr=part["std"], fmt="none", ecolor=INK, elinewidth=0.7)
-        ax.hlines(
-            part["mean_feature"],
-            places - width * 0.45,
-            places + width * 0.45,
-            color=OCHRE,
-            linewidth=2,
-            label="mean-feature predictor" if number == 0 else None,
-        )
+        for name in others:
+            _mark_predictor(ax, places, part[name], name=name, labelled=number == 0)
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, FLOOR), min(high, 1.0))
     ax.axhline(0, color=MUTED, linewidth=0.7)
-    ax.set_xticks(range(len(labels)), [label.replace(" ", "\n") for label in labels])
+    ax.set_xticks(range(len(targets)), targets)
     ax.tick_params(axis="x", length=0)
     ax.grid(axis="y")
     return ax
 
 
-def plot_retrieval(data: pd.DataFrame, *, ax: Axes, markers: Mapping[str, str]) -> Axes:
-    """Retrieval accuracy: a row per method, a point with interval per subject, chance dashed.
+def _mark_predictor(
+    ax: Axes, places: Sequence[float], values: Sequence[float], *, name: str, labelled: bool
+) -> None:
+    """One predictor's marks: a tick for the mean feature, ringed in white for the others."""
+    look = PREDICTOR_LOOKS[name]
+    ring = (
+        {"markeredgewidth": 2.4}
+        if look["marker"] == "_"
+        else {"markeredgecolor": PAPER, "markeredgewidth": 0.6}
+    )
+    size = 11 if look["marker"] == "_" else 6
+    ax.plot(
+        places,
+        values,
+        linewidth=0,
+        markersize=size,
+        label=label_predictor(name) if labelled else None,
+        **look,
+        **ring,
+    )
+
+
+def plot_retrieval(data: pd.DataFrame, *, ax: Axes) -> Axes:
+    """Retrieval accuracy: a row per method, a point with interval per predictor, chance dashed.
 
     Args:
-        data: columns method, subject, accuracy, low, high, chance.
+        data: columns method, predictor, mean, low, high, chance.
         ax: where to draw.
-        markers: a marker per subject.
     """
     if data.empty:
         return say_no_data(ax, "no retrieval has been evaluated")
     methods = list(dict.fromkeys(data["method"]))
-    spread = np.linspace(-0.18, 0.18, len(markers)) if len(markers) > 1 else [0.0]
-    for shift, (subject, marker) in zip(spread, markers.items(), strict=True):
-        part = data[data["subject"] == subject]
+    looks = {"decoder": DECODER_LOOK} | PREDICTOR_LOOKS
+    shown = [name for name in looks if name in set(data["predictor"])]
+    spread = np.linspace(-0.24, 0.24, len(shown)) if len(shown) > 1 else [0.0]
+    for row in range(0, len(methods), 2):
+        ax.axhspan(row - 0.5, row + 0.5, color=WASH, linewidth=0)
+    for shift, name in zip(spread, shown, strict=True):
+        part = data[data["predictor"] == name]
         rows = [methods.index(method) + shift for method in part["method"]]
-        ax.hlines(rows, part["low"], part["high"], color=BLUE, linewidth=1.4, alpha=0.6)
+        ax.hlines(rows, part["low"], part["high"], color=looks[name]["color"], linewidth=1.5)
         ax.plot(
-            part["accuracy"], rows, marker, color=BLUE, markersize=5, label=subject, clip_on=False
+            part["mean"],
+            rows,
+            linewidth=0,
+            markersize=4.6,
+            label=label_predictor(name),
+            clip_on=False,
+            **looks[name],
         )
     ax.axvline(data["chance"].iloc[0], color=MUTED, linestyle=(0, (4, 3)), label="chance")
     ax.set_xlim(0, 100)
@@ -222,22 +263,41 @@ def plot_regions(
 
 
 def plot_curves(data: pd.DataFrame, *, ax: Axes) -> Axes:
-    """Training loss over steps of one target: pretraining grey, finetuning blue, by subject.
+    """Curves over steps: a colour per stage, a line style per series, a line per subject.
 
     Args:
-        data: columns subject, stage, step, loss.
+        data: columns subject, stage, series, step, value.
         ax: where to draw.
     """
     if data.empty:
         return say_no_data(ax, "no training curve")
-    for (_, stage), part in data.groupby(["subject", "stage"], sort=True):
+    for (_, stage, series), part in data.groupby(["subject", "stage", "series"], sort=True):
+        style = SERIES_LOOKS.get(series, {}).get("linestyle", "-")
+        colour = STAGE_LOOKS[stage]["color"]
         ax.plot(
-            part["step"], part["loss"], color=STAGE_LOOKS[stage]["color"], linewidth=1.1, alpha=0.85
+            part["step"], part["value"], color=colour, linestyle=style, linewidth=1.1, alpha=0.85
         )
-    ax.set_ylim(bottom=min(0.0, float(data["loss"].min())))
     ax.grid(axis="y", color=RULE)
     ax.locator_params(axis="x", nbins=4)
     return ax
+
+
+def scale_logarithmically(ax: Axes) -> None:
+    """A logarithmic vertical axis with plain numbers: 1, 2, 5, 10, ..."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def curve_handles(data: pd.DataFrame) -> list[Line2D]:
+    """Legend of the curves: stages by colour, then series by line style."""
+    stages = [look for stage, look in STAGE_LOOKS.items() if stage in set(data["stage"])]
+    series = [look for name, look in SERIES_LOOKS.items() if name in set(data["series"])]
+    return [
+        *(Line2D([], [], **look) for look in stages),
+        *(Line2D([], [], color=INK, **look) for look in series),
+    ]
 
 
 def subject_markers(subjects: Sequence[str]) -> dict[str, str]:

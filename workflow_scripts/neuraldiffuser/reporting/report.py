@@ -132,9 +132,10 @@ def describe_experiment(description: Description, card: DataCard) -> dict[str, A
 
 
 def tell_findings(findings: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Claims and observations as sentences, and how many claims hold."""
+    """Claims and observations as sentences, how many claims hold, and what the controls reach."""
     claims = [tell_finding(claim) | {"holds": claim["holds"]} for claim in findings["claims"]]
     held = sum(claim["holds"] for claim in claims)
+    observed = findings["observations"]
     if not claims:
         verdict = "This experiment makes no claim: what its claims need has not been run."
     elif held == len(claims):
@@ -144,7 +145,8 @@ def tell_findings(findings: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[s
     return {
         "claims": claims,
         "verdict": verdict,
-        "observations": [tell_finding(finding) for finding in findings["observations"]],
+        "controls": [found["sentence"] for found in observed if "sentence" in found],
+        "observations": [tell_finding(found) for found in observed if "sentence" not in found],
     }
 
 

@@ -60,7 +60,13 @@ def _variant_and_stem(path: Path) -> dict[str, str]:
 
 def _training(path: Path) -> dict[str, str]:
     target, subject, name = path.parts[-3:]
-    return {"target": target, "subject": subject, "stage": name.removesuffix("_curve.csv")}
+    stage = name.removesuffix("_curve.csv").removesuffix(".safetensors")
+    return {"target": target, "subject": subject, "stage": stage}
+
+
+def _control_training(path: Path) -> dict[str, str]:
+    control, target, name = path.parts[-3:]
+    return {"target": target, "subject": name.removesuffix("_curve.csv"), "stage": control}
 
 
 IDENTITIES: dict[str, Callable[[Path], dict[str, str]]] = {
@@ -74,7 +80,11 @@ IDENTITIES: dict[str, Callable[[Path], dict[str, str]]] = {
     "images": _variant_and_subject,
     "reconstructions": _variant_and_subject,
     "calibrations": _variant_and_stem,
+    "predictors": _nobody,
+    "predictor_comparisons": _nobody,
+    "decoders": _training,
     "curves": _training,
+    "control_curves": _control_training,
 }
 
 

@@ -51,6 +51,14 @@ SUBJECT_COLOURS = (
 )
 SUBJECT_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 
+# Marker and colour of whoever decodes besides the decoder, whose colour is BLUE.
+PREDICTOR_LOOKS = {
+    "ridge": {"color": ORANGE, "marker": "D"},
+    "scratch": {"color": VIOLET, "marker": "s"},
+    "mean_feature": {"color": OCHRE, "marker": "_"},
+}
+DECODER_LOOK = {"color": BLUE, "marker": "o"}
+
 DOTS_PER_INCH = 160
 
 matplotlib.rcParams.update(

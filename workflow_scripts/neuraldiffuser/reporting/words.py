@@ -4,6 +4,7 @@ import math
 
 MINUS = "\N{MINUS SIGN}"
 PERCENT_UNITS = ("share identified", "share of the ceiling")
+MILLION = "million"
 SET_UNITS = ("exponential of nats", "squared distance")
 
 
@@ -35,8 +36,8 @@ def _decimals(value: float) -> int:
 def write_published(value: float, *, unit: str = "") -> str:
     """A published number with the digits that papers print: ``95.33`` (percent), ``0.318``."""
     shown = value * 100 if unit in PERCENT_UNITS else value
-    two_digits = unit in PERCENT_UNITS or unit in SET_UNITS
-    return f"{shown:.{2 if two_digits else 3}f}".replace("-", MINUS)
+    digits = 0 if unit == MILLION else 2 if unit in (*PERCENT_UNITS, *SET_UNITS) else 3
+    return f"{shown:.{digits}f}".replace("-", MINUS)
 
 
 def write_interval(low: float, high: float, *, unit: str = "", signed: bool = False) -> str:
