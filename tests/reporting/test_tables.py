@@ -82,7 +82,9 @@ def test_all_candidates_and_drawn_ones_are_different_columns(world, experiment):
     found = entries.set_index(["row", "metric"])["value"]
     expected = values["ridge", "brain_retrieval_vote_all"]
     assert found["vote of all g layers: ridge regression", "brain_retrieval_all"] == expected
-    assert len(entries) == 4 * 9 * 3
+    assert found["chance", "image_retrieval"] == pytest.approx(1 / 8)
+    assert found["chance", "brain_retrieval_all"] == pytest.approx(1 / world.images)
+    assert len(entries) == 4 * (9 * 3 + 1)
 
 
 def test_weights_are_those_of_the_networks_that_the_files_describe(world, experiment):

@@ -15,7 +15,7 @@ from neuraldiffuser.evaluation.predictors import DECODER, SPLITS, TEST
 from neuraldiffuser.evaluation.retrieval import ALL, DRAWN
 from neuraldiffuser.reporting import labels, plots, style, words
 from neuraldiffuser.reporting.result import Figure
-from neuraldiffuser.reporting.sources import Sources
+from neuraldiffuser.reporting.sources import Sources, read_chances
 
 MEASURES = {
     "pearson_dimensions": "Pearson r\nover images",
@@ -120,8 +120,7 @@ def _tell_beside(rows: pd.DataFrame) -> str:
 
 def draw_retrieval(sources: Sources, experiment: Presentation) -> Figure:  # noqa: ARG001
     """Image and brain retrieval by each embedding, alone and together, beside the controls."""
-    chances = list_chances(sources.table("retrieval"))
-    data = pick_retrieval(sources.table("predictors"), chances)
+    data = pick_retrieval(sources.table("predictors"), read_chances(sources))
     rows = data["method"].nunique() if len(data) else 3
     figure, axes = style.new_figure(2, 2, width=8.6, height=1.2 + 0.56 * rows)
     panels = [(pool, way) for pool in (DRAWN, ALL) for way in ("image", "brain")]
@@ -151,17 +150,6 @@ def draw_retrieval(sources: Sources, experiment: Presentation) -> Figure:  # noq
         alt=_tell_retrieval(data),
         data=data,
         image=style.encode_figure(figure),
-    )
-
-
-def list_chances(retrieval: pd.DataFrame) -> pd.DataFrame:
-    """Chance and number of candidates of each pool of test images, averaged over subjects."""
-    if retrieval.empty:
-        return retrieval
-    return (
-        retrieval[retrieval["split"] == TEST]
-        .groupby("pool")
-        .agg(chance=("chance", "mean"), candidates=("candidates", "max"))
     )
 
 

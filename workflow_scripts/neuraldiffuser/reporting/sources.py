@@ -10,6 +10,7 @@ import pandas as pd
 
 from neuraldiffuser import storage
 from neuraldiffuser.errors import DataError
+from neuraldiffuser.evaluation.predictors import TEST
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,15 @@ IDENTITIES: dict[str, Callable[[Path], dict[str, str]]] = {
     "curves": _training,
     "control_curves": _control_training,
 }
+
+
+def read_chances(sources: Sources) -> pd.DataFrame:
+    """Chance and number of candidates of retrieval by pool of test images, over subjects."""
+    retrieval = sources.table("retrieval")
+    if retrieval.empty:
+        return retrieval
+    chosen = retrieval[retrieval["split"] == TEST].groupby("pool")
+    return chosen.agg(chance=("chance", "mean"), candidates=("candidates", "max"))
 
 
 def read_calibrations(sources: Sources) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from neuraldiffuser.evaluation.predictors import DECODER, TEST, is_guidance
 from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
 from neuraldiffuser.reporting import labels, words
 from neuraldiffuser.reporting.decoder_sizes import count_weights
-from neuraldiffuser.reporting.sources import Sources
+from neuraldiffuser.reporting.sources import Sources, read_chances
 
 OURS, PAPER, PENDING = "ours", "paper", "pending"
 PUBLISHED = "as published"
@@ -263,7 +263,22 @@ def pick_retrieval(sources: Sources, experiment: Presentation) -> pd.DataFrame:
         | describe_metric(row.metric, experiment)
         for row in chosen.itertuples()
     ]
-    return pd.DataFrame(entries).assign(origin=OURS)
+    return pd.DataFrame([*entries, *_list_chances(sources, experiment)]).assign(origin=OURS)
+
+
+def _list_chances(sources: Sources, experiment: Presentation) -> list[dict]:
+    """What guessing retrieves, in every column."""
+    return [
+        {
+            "row": CHANCE,
+            "metric": f"{direction}_retrieval{POOL_ENDINGS[pool]}",
+            "value": found.chance,
+            "note": f"1 among {found.candidates:.0f}",
+        }
+        | describe_metric(f"{direction}_retrieval{POOL_ENDINGS[pool]}", experiment)
+        for pool, found in read_chances(sources).iterrows()
+        for direction in ("image", "brain")
+    ]
 
 
 def pick_predictors(sources: Sources) -> pd.DataFrame:
@@ -275,7 +290,7 @@ def pick_predictors(sources: Sources) -> pd.DataFrame:
         & parsed["direction"].isin(("image", "brain"))
         & parsed["embedding"].isna()
     ]
-    ending = chosen["pool"].map({DRAWN: "", ALL: "_all"})
+    ending = chosen["pool"].map(POOL_ENDINGS)
     order = {name: rank for rank, name in enumerate((DECODER, *CONTROLS))}
     return chosen.assign(metric=chosen["direction"] + "_retrieval" + ending).sort_values(
         ["method", "predictor"],
@@ -314,6 +329,8 @@ def _rank_decoder(found: tuple[dict[str, str], Path]) -> tuple[int, int]:
     return labels.rank_target(who["target"]), list(SIZE_METRICS).index(who["stage"])
 
 
+CHANCE = "chance"
+POOL_ENDINGS = {DRAWN: "", ALL: "_all"}
 SIZE_METRICS = {"pretrained": "parameters_pretraining", "finetuned": "parameters_subject"}
 
 
