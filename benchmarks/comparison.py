@@ -7,7 +7,7 @@ import os
 import re
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,11 +104,16 @@ def format_table(rows: Iterable[Row]) -> str:
     body = [
         [
             row.name,
-            *(_format(value, row.unit) for value in (row.value, row.floor, row.peer)),
-            *(_format(ratio, "") for ratio in (row.ratio_to_floor, row.ratio_to_peer)),
+            *(format_number(value, row.unit) for value in (row.value, row.floor, row.peer)),
+            *(format_number(ratio, "") for ratio in (row.ratio_to_floor, row.ratio_to_peer)),
         ]
         for row in rows
     ]
+    return format_columns(head, body)
+
+
+def format_columns(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of cells, its columns aligned."""
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     lines = [head, ["-" * width for width in widths], *body]
     cells = (
@@ -117,7 +122,8 @@ def format_table(rows: Iterable[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
-def _format(value: float | None, unit: str) -> str:
+def format_number(value: float | None, unit: str) -> str:
+    """Three digits and a unit; nothing for no value."""
     if value is None:
         return ""
     if isinstance(value, int):

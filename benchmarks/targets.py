@@ -30,6 +30,7 @@ import numpy as np
 import open_clip
 import torch
 from comparison import Row, describe_processor, format_table, write_rows
+from device_rates import measure_matrix_rate
 from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import save_file
@@ -327,7 +328,7 @@ def compare(case: Case, scene: Scene) -> Row:
         rates.append((ours_rate, peer_rate))
     refuse_difference(folder / "ours", folder / "peer")
     ours_rate, peer_rate = (median(of_one) for of_one in zip(*rates, strict=True))
-    floor = measure_peak(scene) / count_operations(ours, ids)
+    floor = measure_matrix_rate(scene.device, scene.dtype) / count_operations(ours, ids)
     return Row(case.name, ours_rate, "images/s", peer_rate, floor, is_rate=True)
 
 
@@ -341,7 +342,7 @@ def compare_half(case: Case, scene: Scene) -> Row:
         measure_rate(extract_to_files, ours, ids, folder / "half")
         for _ in range(scene.size.repeats)
     )
-    floor = measure_peak(half) / count_operations(ours, ids)
+    floor = measure_matrix_rate(half.device, half.dtype) / count_operations(ours, ids)
     return Row(f"{case.name} in float16", rate, "images/s", floor=floor, is_rate=True)
 
 
@@ -365,18 +366,6 @@ def count_operations(extraction: targets.Extraction, ids: np.ndarray) -> float:
     with FlopCounterMode(display=False) as counter:
         extraction.embed(batch)
     return counter.get_total_flops() / min(len(ids), extraction.batch_size)
-
-
-def measure_peak(scene: Scene, side: int = 4096) -> float:
-    """Operations per second of a large matrix product with all threads: the best of ten."""
-    side = side if scene.device == "cpu" else 2 * side
-    first, second = torch.ones(2, side, side, device=scene.device, dtype=scene.dtype)
-    seconds = []
-    for _ in range(10):
-        started = time.perf_counter()
-        (first @ second)[0, 0].item()
-        seconds.append(time.perf_counter() - started)
-    return 2 * side**3 / min(seconds)
 
 
 def add_up(rows: Sequence[Row], name: str) -> Row:
