@@ -199,18 +199,16 @@ def test_without_a_control_nothing_is_said_of_it():
 
 def test_sentences_say_by_how_much_the_decoder_beats_a_control_or_does_not():
     sentences = [o["sentence"] for o in build()["observations"] if "sentence" in o]
+    single = "in retrieval in both directions by single guidance layers among all images: "
     assert sentences == [
-        "The decoder beats training from scratch for as many steps in retrieval in both directions "
-        "by single guidance layers among all images (test images): 0.6 against 0.5, a difference "
-        "of 0.1 [0.05, 0.15] share identified, n = 50.",
-        "The decoder beats training from scratch for as many steps in retrieval in both directions "
-        "by single guidance layers among all images (validation images): 0.56 against 0.5, a "
-        "difference of 0.06 [0.02, 0.1] share identified, n = 50.",
-        "The decoder falls short of ridge regression in retrieval in both directions by single "
-        "guidance layers among all images (test images): 0.44 against 0.5, a difference of -0.06 "
-        "[-0.09, -0.03] share identified, n = 50.",
-        "The decoder cannot be told from ridge regression in Pearson r of the guidance layers "
-        "(test images): 0.5 against 0.5, a difference of 0 [-0.02, 0.02] share identified, n = 50.",
+        f"The decoder beats a decoder trained from scratch for as many steps {single}"
+        "0.600 against 0.500, by 0.100 [0.050, 0.150] (50 test images).",
+        f"The decoder beats a decoder trained from scratch for as many steps {single}"
+        "0.560 against 0.500, by 0.060 [0.020, 0.100] (50 validation images).",
+        f"The decoder falls short of ridge regression {single}"
+        "0.440 against 0.500, by 0.060 [0.030, 0.090] (50 test images).",
+        "The decoder cannot be told from ridge regression in Pearson r of the guidance layers: "
+        "0.500 against 0.500, a difference of 0.000 [-0.020, 0.020] (50 test images).",
     ]
 
 

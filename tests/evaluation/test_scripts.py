@@ -445,5 +445,5 @@ def test_from_values_to_findings(folder, guided, embeddings, decoding, path_to_v
     assert holds["mean noise ceiling of subj01's voxels lies between 20 and 40 % of variance"]
     sentences = [found.get("sentence", "") for found in findings["observations"]]
     assert any("falls short of ridge regression in Pearson" in told for told in sentences)
-    assert any("beats training from scratch" in told for told in sentences)
+    assert any("beats a decoder trained from scratch" in told for told in sentences)
     assert not [name for name in holds if "wrong image" in name or "ground truth" in name]

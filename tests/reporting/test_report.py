@@ -110,6 +110,11 @@ def test_every_picture_has_a_text_that_states_its_result(page):
     assert all(attributes["alt"].strip() for attributes in pictures)
 
 
+def test_no_two_parts_of_the_page_share_an_address(page):
+    names = [attributes["id"] for _, attributes in elements(page) if "id" in attributes]
+    assert len(names) == len(set(names))
+
+
 def test_the_same_results_give_the_same_bytes(evidence, config, page):
     assert render(evidence, config) == page
 

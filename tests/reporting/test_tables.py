@@ -61,7 +61,7 @@ def test_retrieval_is_that_of_the_vote(world, experiment):
 
 
 def test_retrieval_by_the_text_alone_stands_beside_the_papers(world, paper_experiment):
-    entries = make(world, "retrieval", paper_experiment).entries
+    entries = make(world, "retrieval_by_embedding", paper_experiment).entries
     ours = entries[entries["origin"] == "ours"].set_index(["row", "metric"])
     place = ("c (text) alone: decoder", "image_retrieval")
     table = storage.read_table(world.paths("predictors")[0])
@@ -76,7 +76,7 @@ def test_retrieval_by_the_text_alone_stands_beside_the_papers(world, paper_exper
 
 
 def test_all_candidates_and_drawn_ones_are_different_columns(world, experiment):
-    entries = make(world, "retrieval", experiment).entries.query("origin == 'ours'")
+    entries = make(world, "retrieval_by_embedding", experiment).entries.query("origin == 'ours'")
     table = storage.read_table(world.paths("predictors")[0]).query("split == 'test'")
     values = table.set_index(["predictor", "measure"])["mean"]
     found = entries.set_index(["row", "metric"])["value"]
@@ -88,7 +88,7 @@ def test_all_candidates_and_drawn_ones_are_different_columns(world, experiment):
 
 
 def test_weights_are_those_of_the_networks_that_the_files_describe(world, experiment):
-    entries = make(world, "decoders", experiment).entries.query("origin == 'ours'")
+    entries = make(world, "decoder_sizes", experiment).entries.query("origin == 'ours'")
     counted = entries.set_index(["row", "metric"])["value"]
     config = configure(world)
     for stage, recipe, voxels in (

@@ -23,7 +23,7 @@ DETAILS = {  # of the brain correlations, only the configured direction is told 
     for of_ceiling in (False, True)
 }
 CONTROL_WORDS = {
-    SCRATCH: "training from scratch for as many steps",
+    SCRATCH: "a decoder trained from scratch for as many steps",
     RIDGE: "ridge regression",
 }
 TOLD = (  # of the comparisons with controls, those of which observations tell
@@ -178,8 +178,8 @@ def claim_pretraining(predictors: pd.DataFrame, measure: str) -> Iterable[dict[s
     for row in _over_subjects(predictors).itertuples():
         if (row.second, row.split, row.measure) == (SCRATCH, TEST, measure):
             name = (
-                f"finetuning after pretraining minus {CONTROL_WORDS[SCRATCH]} is above zero: "
-                f"{contrasts.describe(measure)}"
+                "finetuning after pretraining minus training from scratch for as many steps is "
+                f"above zero: {contrasts.describe(measure)}"
             )
             estimate = Estimate(name, row.difference, row.low, row.high, row.n, row.unit)
             yield _claim(estimate, above(0))
@@ -206,17 +206,19 @@ def _over_subjects(predictors: pd.DataFrame) -> pd.DataFrame:
 
 def tell_contrast(row: Any) -> str:
     """Whether the decoder beats a control, and by how much, as one sentence."""
+    ends = row.difference, row.low, row.high
     if row.low > 0:
-        verdict = "beats"
+        verdict, by = "beats", "by"
     elif row.high < 0:
-        verdict = "falls short of"
+        verdict, by = "falls short of", "by"
+        ends = -row.difference, -row.high, -row.low
     else:
-        verdict = "cannot be told from"
+        verdict, by = "cannot be told from", "a difference of"
+    size, low, high = (f"{end:.3f}" for end in ends)
     return (
         f"The decoder {verdict} {CONTROL_WORDS[row.second]} in "
-        f"{contrasts.describe(row.measure)} ({row.split} images): {row.mean_first:.3g} against "
-        f"{row.mean_second:.3g}, a difference of {row.difference:.3g} "
-        f"[{row.low:.3g}, {row.high:.3g}] {row.unit}, n = {row.n}."
+        f"{contrasts.describe(row.measure)}: {row.mean_first:.3f} against {row.mean_second:.3f}, "
+        f"{by} {size} [{low}, {high}] ({row.n} {row.split} images)."
     )
 
 

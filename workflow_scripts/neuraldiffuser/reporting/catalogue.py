@@ -24,6 +24,6 @@ TABLES: dict[str, tuple[str, ...]] = {
     "table2": ("summary",),
     "table3": ("summary", "retrieval"),
     "table4": ("summary",),
-    "retrieval": ("predictors", "retrieval"),
-    "decoders": ("decoders",),
+    "retrieval_by_embedding": ("predictors", "retrieval"),
+    "decoder_sizes": ("decoders",),
 }

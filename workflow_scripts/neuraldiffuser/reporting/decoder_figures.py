@@ -146,7 +146,7 @@ def draw_retrieval(sources: Sources, experiment: Presentation) -> Figure:  # noq
         "images. Points are means over subjects with bootstrap intervals over images; the dashed "
         "line is chance. Decoders retrieve with their projections, by cosine; ridge regression has "
         "none and retrieves with its embeddings, by the cosine of what they add to the mean "
-        "training feature, which serves it best.",
+        "training feature.",
         alt=_tell_retrieval(data),
         data=data,
         image=style.encode_figure(figure),

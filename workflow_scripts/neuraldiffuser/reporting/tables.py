@@ -462,7 +462,7 @@ TABLES: Mapping[str, Recipe] = {
         pick=pick_brain_guidance,
         name_paper_rows=name_by_subject,
     ),
-    "retrieval": Recipe(
+    "retrieval_by_embedding": Recipe(
         title="Retrieval by each embedding",
         caption="Top-1 retrieval of test images, mean over subjects: among random candidates as in "
         "the paper, and among all test images; by the decoders and, on the same images, by their "
@@ -474,7 +474,7 @@ TABLES: Mapping[str, Recipe] = {
         name_paper_rows=name_text_retrieval,
         metrics_in_rows=False,
     ),
-    "decoders": Recipe(
+    "decoder_sizes": Recipe(
         title="Size of the decoders",
         caption="Trainable weights in millions: in pretraining, with a voxel encoder for every "
         "other subject, and for one subject alone, the first. Ours are counted in the networks "
