@@ -48,9 +48,9 @@ class Part:
 def parts_of_products(model: nn.Module, step: Callable[[], object]) -> list[Part]:
     """The matrix products and convolutions of ``step``, forward and backward, by part of ``model``.
 
-    A product reads its operands and writes its result once, at the precision it is computed in; a
-    weight's gradient counts with the optimiser. What stands between products could be computed on
-    the way, so it counts nothing.
+    A product with a weight reads its operands and writes its result once, at the precision it is
+    computed in; a weight's gradient counts with the optimiser. All else could be computed on the
+    way: attention counts its operations only, what stands between products nothing.
     """
     with Products(model) as products:
         step()
@@ -102,11 +102,11 @@ class Products(TorchDispatchMode):
         elif part and not backward:
             for tensor in operands:
                 self._remember(self._inputs, tensor, part)
-        name = f"{part or 'products of activations'}, {'backward' if backward else 'forward'}"
+        name = f"{part or 'attention and similarities'}, {'backward' if backward else 'forward'}"
         operations, moved = self.costs[name]
         self.costs[name] = (
             operations + flop_registry[packet](*args, **kwargs, out_val=result),
-            moved + sum(map(bytes_of, [*operands, *written])),
+            moved + (sum(map(bytes_of, [*operands, *written])) if part else 0),
         )
 
     def _remember(self, parts: dict[int, str], tensor: torch.Tensor, part: str) -> None:

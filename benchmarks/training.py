@@ -68,9 +68,9 @@ from training_memory import compare_memory
 from neuraldiffuser import runtime
 from neuraldiffuser.config.decoder import Budget, LowLevel, Network, Prior, Recipe
 from neuraldiffuser.config.root import Runtime
-from neuraldiffuser.decoders.data import Trials, keep_on_device
+from neuraldiffuser.decoders.data import Batch, Trials, keep_on_device
 from neuraldiffuser.decoders.fitting import compile_networks, make_losses, new_decoder
-from neuraldiffuser.decoders.objectives import total_steps
+from neuraldiffuser.decoders.objectives import Losses, total_steps
 from neuraldiffuser.decoders.optimisation import PRECISIONS, autocast
 from neuraldiffuser.decoders.store import Decoder
 from neuraldiffuser.decoders.training import Run, train
@@ -78,6 +78,7 @@ from neuraldiffuser.nsd import published_counts
 
 TOLERANCE = 1e-3  # of losses, relative: AdamW's first steps magnify differences of rounding
 STEPS_COMPARED = 6
+STEPS_TO_WARM = 9
 TAKEN_APART = (Case("text", "finetuning"),)  # whose floor is printed by part
 EPOCHS = 3  # the first with MixCo, as in the released schedule a third of them is
 
@@ -91,8 +92,8 @@ class Size:
         shapes: of one embedding, by target.
         voxels: by subject.
         trials: of each subject, and as many images.
-        epoch: steps of an epoch of the long run; the short one's are ``epoch // 10``.
-        repeats: of both runs.
+        epoch: steps of each of the epochs that are timed.
+        repeats: of the timed trainings.
         image_size: pixels a side of the images that teachers see.
         teachers: makes a network, by name.
     """
@@ -162,20 +163,41 @@ class Scene:
 
 # --- both sides ----------------------------------------------------------------------------------
 
-Side = Callable[[Recipe], list[float]]  # trains for the recipe's budget; losses of its steps
+
+@dataclass(frozen=True)
+class Trained:
+    """What one training showed: the losses of its steps, and the seconds that these took."""
+
+    losses: list[float]
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Steps per second."""
+        return len(self.losses) / self.seconds
+
+
+Side = Callable[[Recipe], Trained]  # trains for the recipe's budget
 
 
 def our_side(case: Case, scene: Scene, decoder: Decoder, on_host: Trials) -> Side:
-    """The engine, as ``fitting.fit`` runs it."""
+    """The engine, as ``fitting.fit`` runs it; what it does before its first step does not count."""
     model = decoder.model.to(scene.device)
-    compile_networks(model)
+    if scene.device == "cuda":
+        compile_networks(model)
     trials = keep_on_device(on_host, scene.device, free=sys.maxsize)
 
-    def side(recipe: Recipe) -> list[float]:
-        losses = make_losses(replace(decoder, recipe=recipe), trials)
-        run = Run(case.name, model, losses, trials, recipe)
+    def side(recipe: Recipe) -> Trained:
+        losses, started = make_losses(replace(decoder, recipe=recipe), trials), []
+
+        def timed(batch: Batch, step: int, generator: torch.Generator) -> Losses:
+            if not started:
+                started.append(now(scene.device))
+            return losses(batch, step, generator)
+
+        run = Run(case.name, model, timed, trials, recipe)
         curve = train(run, path_to_checkpoint=scene.folder / "none", seconds=math.inf)
-        return curve["loss"].tolist()
+        return Trained(curve["loss"].tolist(), now(scene.device) - started[0])
 
     return side
 
@@ -184,11 +206,12 @@ def released_side(scene: Scene, decoder: Decoder, on_host: Trials) -> Side:
     """The released way, from a copy of the weights; in float16 unless the recipe is in fp32."""
     model = as_released(decoder.model).to(scene.device)
 
-    def side(recipe: Recipe) -> list[float]:
+    def side(recipe: Recipe) -> Trained:
         half = recipe.optimiser.precision != "fp32"
+        started = now(scene.device)
         with tensor_float32(enabled=half):
             shown = train_plainly(model, on_host, recipe, half=half)
-        return [step["loss"] for step in shown]
+        return Trained([step["loss"] for step in shown], now(scene.device) - started)
 
     return side
 
@@ -201,6 +224,13 @@ def both_sides(case: Case, scene: Scene, recipe: Recipe) -> tuple[Side, Side]:
     return our_side(case, scene, decoder, on_host), released
 
 
+def now(device: str) -> float:
+    """Seconds, once the device has done all that it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 @contextmanager
 def tensor_float32(*, enabled: bool) -> Iterator[None]:
     """Whether a GPU rounds products that are left in float32 to TF32, as the released code does."""
@@ -210,23 +240,12 @@ def tensor_float32(*, enabled: bool) -> Iterator[None]:
     torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def measure_rate(side: Side, short: Recipe, long: Recipe) -> float:
-    """Steps per second: a long and a short run differ by nothing but their steps."""
-    seconds = []
-    for recipe in (short, long):
-        started = time.perf_counter()
-        side(recipe)
-        seconds.append(time.perf_counter() - started)
-    steps = total_steps(long.budget) - total_steps(short.budget)
-    return steps / (seconds[1] - seconds[0])
-
-
 def measure_difference(case: Case, scene: Scene) -> float:
     """Largest relative difference of the losses of the first steps, in float32 without dropout."""
     recipe = without_dropout(scene.recipe(case, precision="fp32", epoch=STEPS_COMPARED // EPOCHS))
-    ours, released = both_sides(case, scene, recipe)
-    losses = zip(ours(recipe), released(recipe), strict=True)
-    return max(abs(one - other) / abs(other) for one, other in losses)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        ours, released = (side(recipe).losses for side in both_sides(case, scene, recipe))
+    return max(abs(one - other) / abs(other) for one, other in zip(ours, released, strict=True))
 
 
 def without_dropout(recipe: Recipe) -> Recipe:
@@ -241,15 +260,14 @@ def compare(case: Case, scene: Scene, floor: float) -> Row:
     difference = measure_difference(case, scene)
     assert difference < TOLERANCE, f"{case.name}: losses differ by {difference:.1e}"
     print(f"{case.name}: first losses agree within {difference:.0e}", flush=True)
-    epoch = scene.size.epoch
-    short, long = (
+    warm, recipe = (
         scene.recipe(case, precision=scene.precision, epoch=steps)
-        for steps in (max(epoch // 10, 2), epoch)
+        for steps in (STEPS_TO_WARM // EPOCHS, scene.size.epoch)
     )
-    sides = both_sides(case, scene, long)
+    sides = both_sides(case, scene, recipe)
     for side in sides:
-        side(short)
-    rates = [[measure_rate(side, short, long) for side in sides] for _ in range(scene.size.repeats)]
+        side(warm)
+    rates = [[side(recipe).rate for side in sides] for _ in range(scene.size.repeats)]
     ours, released = (median(of_one) for of_one in zip(*rates, strict=True))
     return Row(case.name, ours, "steps/s", released, floor, is_rate=True)
 
@@ -432,7 +450,7 @@ SIZES = {
         shapes=SHAPES,
         voxels=published_counts.VOXELS,
         trials=2000,
-        epoch=100,
+        epoch=50,
         repeats=3,
         image_size=512,
         teachers={
@@ -496,8 +514,13 @@ def run(scene: Scene, *, memory: bool, path_to_json: Path | None) -> None:
     """Measures and prints."""
     torch.set_num_threads(scene.threads)
     runtime._execution = runtime.Execution(device=scene.device, threads=scene.threads)
-    on_device = partial(measure_peak, scene=scene) if scene.device == "cuda" else None
-    rows = compare_memory(on_device) if memory else compare_all(scene)
+    if memory:
+        scene = replace(scene, size=SIZES["full"])
+        rows = compare_memory(
+            partial(measure_peak, scene=scene) if scene.device == "cuda" else None
+        )
+    else:
+        rows = compare_all(scene)
     if path_to_json:
         write_rows(path_to_json, rows, device=describe_device(scene))
 

@@ -1,13 +1,17 @@
 """Every benchmark runs at its smallest size and writes rows that say how we compare."""
 
 import json
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+STAGES, WAYS = ("pretraining", "finetuning"), ("forward", "backward")
 FIELDS = {"name", "value", "unit", "ratio_to_peer", "ratio_to_floor", "device"}
 
 
@@ -36,7 +40,23 @@ def target_files(tmp_path_factory):
     return run("target_files", tmp_path_factory.mktemp("target_files"))
 
 
-@pytest.fixture(params=["betas", "targets", "target_files"])
+@pytest.fixture
+def step_costs(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return import_module("step_costs")
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    return run("training", tmp_path_factory.mktemp("training"), "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def training_memory(tmp_path_factory):
+    return run("training", tmp_path_factory.mktemp("training_memory"), "--memory")
+
+
+@pytest.fixture(params=["betas", "targets", "target_files", "training"])
 def benchmark(request):
     return request.getfixturevalue(request.param)
 
@@ -93,3 +113,132 @@ def test_half_precision_costs_what_its_digits_say(target_files):
     for name, value in errors.items():
         if "computed in float16" in name:
             assert 4 * value < errors[name.replace("float16", "bfloat16")] < 16 * value
+
+
+TRAININGS = [
+    f"{target}, {stage}"
+    for target in ("text", "layer", "latent")
+    for stage in ("pretraining", "finetuning")
+]
+
+
+def test_training_stands_beside_the_released_way_and_the_floor(training):
+    """Also with a backbone of which ours leaves nothing out."""
+    rows = {row["name"]: row for row in training[1]}
+    for name in [*TRAININGS, *(f"text, {stage}, residual_mlp" for stage in STAGES)]:
+        assert rows[name]["unit"] == "steps/s" and rows[name]["ratio_to_peer"]
+        assert rows[name]["ratio_to_floor"] < 1
+
+
+def test_the_released_way_shows_the_losses_of_ours(training):
+    """Six steps in float32: the benchmark refuses a difference that rounding does not explain."""
+    found = re.findall(r"(.+): first losses agree within (\S+)", training[0])
+    assert len(found) == len(TRAININGS) + len(STAGES)
+    assert all(float(difference) < 1e-3 for _, difference in found)
+
+
+def test_the_floor_of_a_step_is_the_sum_of_its_parts(training):
+    table = training[0].split("One step of text, finetuning:")[1]
+    *parts, whole = re.findall(r"\| ([\d.]+) ms +\|", table)
+    assert sum(map(float, parts)) == pytest.approx(float(whole), rel=0.01)
+    (row,) = [row for row in training[1] if row["name"] == "text, finetuning"]
+    assert row["value"] / row["ratio_to_floor"] == pytest.approx(1e3 / float(whole), rel=0.01)
+
+
+def test_networks_are_as_large_as_the_papers_and_fit_its_card(training_memory):
+    rows = {row["name"]: row for row in training_memory[1]}
+    for name in TRAININGS:
+        ratio = rows[f"{name}: weights"]["ratio_to_peer"]
+        assert ratio is None if "latent" in name else ratio == pytest.approx(1, abs=1e-4)
+        traced = rows[f"{name}: step, traced"]["value"]
+        assert traced < rows[f"{name}: with what is resident"]["value"] < 24
+
+
+def test_what_fits_no_card_beside_a_training_is_streamed(training_memory):
+    (text,) = re.findall(r"\| text, pretraining .*", training_memory[0])
+    assert "targets" in text
+    (text,) = re.findall(r"\| text, finetuning .*", training_memory[0])
+    assert "nothing" in text
+
+
+# --- what a step costs, on a network whose costs are known ---------------------------------------
+
+WIDTH, ROWS, LAYERS = 1000, 8, 3
+WEIGHTS = LAYERS * WIDTH**2
+
+
+def plain_network():
+    layers = [torch.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(LAYERS)]
+    return torch.nn.Sequential(*layers), torch.randn(ROWS, WIDTH)
+
+
+def train_plain_network():
+    network, inputs = plain_network()
+    optimiser = torch.optim.AdamW(network.parameters(), fused=True)
+
+    def step():
+        optimiser.zero_grad(set_to_none=True)
+        network(inputs).square().mean().backward()
+        optimiser.step()
+
+    return step
+
+
+def test_traced_memory_is_sixteen_bytes_a_weight_and_what_the_last_gradient_needs(step_costs):
+    """Weights, gradients, two moments; then the inputs and the gradient that they meet."""
+    between = step_costs.trace_peak(train_plain_network) - 16 * WEIGHTS
+    scalars = 16 * step_costs.ALLOCATION  # the loss, and AdamW's steps
+    assert 0 <= between - 2 * 4 * ROWS * WIDTH <= scalars
+
+
+def test_moments_are_there_from_the_second_step_on(step_costs):
+    once = step_costs.trace_peak(train_plain_network, steps=1)
+    assert once < step_costs.trace_peak(train_plain_network)
+
+
+def test_traced_memory_falls_when_something_is_freed(step_costs):
+    def make_step():
+        return lambda: [torch.ones(1000, 256) for _ in range(10)].clear()
+
+    def one_by_one():
+        return lambda: [torch.ones(1000, 256).sum() for _ in range(10)]
+
+    assert step_costs.trace_peak(make_step) == 10 * 1_024_000
+    assert step_costs.trace_peak(one_by_one) < 2 * 1_024_000
+
+
+def test_products_cost_two_operations_a_weight_and_row_and_move_it_once(step_costs):
+    with step_costs.without_content():
+        network, inputs = plain_network()
+        found = step_costs.parts_of_products(
+            network, lambda: network(inputs).square().mean().backward()
+        )
+    parts = {part.name: part for part in found}
+    product, one = 2 * ROWS * WIDTH**2, 4 * ROWS * WIDTH
+    for layer in range(LAYERS):
+        forward, backward = parts[f"{layer}, forward"], parts[f"{layer}, backward"]
+        assert forward.operations == product
+        assert forward.bytes == 4 * WIDTH**2 + 2 * one
+        # The first layer's inputs need no gradient; a weight's counts with the optimiser.
+        assert backward.operations == (2 if layer else 1) * product
+        assert backward.bytes == 2 * one + (4 * WIDTH**2 + 2 * one if layer else 0)
+    assert step_costs.part_of_optimiser(network).bytes == 32 * WEIGHTS
+
+
+def test_a_weights_rounded_copy_counts_for_the_weight(step_costs):
+    def step():
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = network(inputs).square().mean()
+        loss.backward()
+
+    with step_costs.without_content():
+        network, inputs = plain_network()
+        parts = {part.name: part for part in step_costs.parts_of_products(network, step)}
+    assert set(parts) == {f"{layer}, {way}" for layer in range(3) for way in WAYS}
+    assert parts["1, forward"].bytes == 2 * WIDTH**2 + 2 * 2 * ROWS * WIDTH
+
+
+def test_frozen_weights_are_not_updated(step_costs):
+    network, _ = plain_network()
+    network[0].requires_grad_(False)
+    assert step_costs.part_of_optimiser(network).bytes == 32 * (WEIGHTS - WIDTH**2)
