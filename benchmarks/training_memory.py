@@ -19,7 +19,7 @@ from torch import nn
 from neuraldiffuser.config.decoder import LowLevel, Recipe
 from neuraldiffuser.decoders.architectures import count_parameters
 from neuraldiffuser.decoders.data import Trials, keep_on_device
-from neuraldiffuser.decoders.fitting import BYTES_OF_ACTIVATIONS, make_losses, new_decoder
+from neuraldiffuser.decoders.fitting import bytes_left, make_losses, new_decoder
 from neuraldiffuser.decoders.objectives import LossFunction, low_level_losses
 from neuraldiffuser.decoders.optimisation import make_optimiser
 from neuraldiffuser.decoders.store import Decoder
@@ -129,7 +129,7 @@ def follow(case: Case, measure: Callable[[Case], int] | None) -> Memory:
         model = new_decoder(TARGETS[case.target], empty_trials(case, rows=2), RECIPE).model
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     trials = whole_trials(case)
-    placed = keep_on_device(trials, "meta", free=bytes_left_on_card(case, model, trained))
+    placed = keep_on_device(trials, "meta", free=bytes_left_on_card(case, model))
     tables = {"targets": trials.embedding, **trials.betas}
     where = {"targets": placed.embedding, **placed.betas}
     return Memory(
@@ -143,12 +143,12 @@ def follow(case: Case, measure: Callable[[Case], int] | None) -> Memory:
     )
 
 
-def bytes_left_on_card(case: Case, model: nn.Module, trained: int) -> int:
-    """What ``fitting.bytes_left`` says on a card of 24 GB that already holds model and teacher."""
+def bytes_left_on_card(case: Case, model: nn.Module) -> int:
+    """What trials may take of a card of 24 GB that already holds model and teacher."""
     weights = FLOAT32 * count_parameters(model)
     if case.target == "latent":
         weights += FLOAT32 * count_parameters(teacher_of_latent())
-    return int(CARD - CONTEXT - weights - 4 * FLOAT32 * trained - BYTES_OF_ACTIVATIONS)
+    return bytes_left(model, free=int(CARD - CONTEXT - weights))
 
 
 def teacher_of_latent() -> nn.Module:

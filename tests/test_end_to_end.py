@@ -124,7 +124,7 @@ def test_how_it_runs_reruns_nothing(world, changes):
     assert "Nothing to be done" in world.dry_run(changes=changes).text
 
 
-def test_a_decoder_trained_by_two_processes_is_the_same(world, results, tmp_path):
+def test_a_decoder_trained_by_two_processes_is_the_same(world, tmp_path):
     pair = World(tmp_path / "pair")
     shutil.copytree(world.folder, pair.folder)
     decoder = "decoders/clip_text/subj01/finetuned"

@@ -109,10 +109,12 @@ def test_a_teacher_without_files_is_refused(world):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++")
-def test_compiled_networks_train_as_they_are_written(own, tmp_path):
+@pytest.mark.parametrize("target", ["clip_text", "vae_latent"])
+def test_compiled_networks_train_as_they_are_written(world, tmp_path, target):
+    own = read_trials([world / "voxels/subj01.h5"], world / f"targets/{target}.h5")
     curves = []
     for number, prepare in enumerate((lambda _: None, compile_networks)):
-        decoder = new_decoder("clip_text", own, small_recipe(backbone="released_mixer"))
+        decoder = new_decoder(target, own, small_recipe(backbone="released_mixer"))
         prepare(decoder.model)
         run = Run("run", decoder.model, make_losses(decoder, own), own, decoder.recipe)
         curves.append(train(run, path_to_checkpoint=tmp_path / str(number)))

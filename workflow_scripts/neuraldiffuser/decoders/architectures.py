@@ -22,6 +22,8 @@ class HighLevelDecoder(nn.Module):
     which are 0 and 1 where targets are used as they are.
     """
 
+    compiled_parts = ("voxel_encoder", "backbone", "projector", "prior")
+
     def __init__(
         self, voxel_counts: Mapping[str, int], token_shape: tuple[int, int], recipe: Recipe
     ) -> None:

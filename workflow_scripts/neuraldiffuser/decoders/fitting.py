@@ -5,12 +5,12 @@ Registry ``SCALINGS``: how high-level targets are standardised for the network.
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch._inductor import config as inductor_config
 
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.decoder import Recipe
@@ -114,8 +114,9 @@ def fit(
     if device == "cuda":
         compile_networks(decoder.model)
     losses = make_losses(decoder, trials, paths_to_teacher)  # a teacher takes its memory first
-    trials = keep_on_device(trials, device, free=bytes_left(decoder.model))
     run = Run(name, decoder.model, losses, trials, decoder.recipe)
+    free = bytes_left(run.model, free=free_bytes(run.device))
+    run = replace(run, trials=keep_on_device(trials, run.device, free=free))
     path_to_checkpoint = Path(f"{path_to_decoder}.partial")
     curve = train(run, path_to_checkpoint=path_to_checkpoint)
     if Share.current().index:
@@ -127,22 +128,25 @@ def fit(
 
 
 def compile_networks(model: nn.Module) -> None:
-    """Has the parts that every step runs compiled; what cannot be compiled runs as it is.
+    """Has what every step runs compiled; a part that cannot be compiled runs as it is.
 
     Dropout draws the same numbers compiled or not, so results agree but for rounding.
     """
+    from torch._inductor import config  # takes a second
+
     torch._dynamo.config.suppress_errors = True
-    inductor_config.fallback_random = True
-    for part in model.children():
-        part.compile()
+    config.fallback_random = True
+    for part in model.compiled_parts:
+        getattr(model, part).compile()
 
 
-def bytes_left(model: nn.Module) -> int:
-    """Bytes of the device's memory that a training of ``model`` leaves for its trials."""
-    device = next(model.parameters()).device
-    if device.type == "cpu":
-        return sys.maxsize
-    free, _ = torch.cuda.mem_get_info(device)
+def free_bytes(device: torch.device) -> int:
+    """Bytes of memory that a training may still take on ``device``."""
+    return sys.maxsize if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
+
+
+def bytes_left(model: nn.Module, *, free: int) -> int:
+    """Bytes that a training of ``model``, which lies there, leaves of ``free`` for trials."""
     trained = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
     # gradients and AdamW's two moments in float32; a copy of the weights in the working precision
     return free - 4 * trained - BYTES_OF_ACTIVATIONS

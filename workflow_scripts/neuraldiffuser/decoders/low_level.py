@@ -28,6 +28,10 @@ class LowLevelDecoder(nn.Module):
         low_level: everything else.
     """
 
+    # Not one: torch 2.13 compiles the upsampler's nearest-neighbour enlargement into a backward
+    # pass that sends gradients of zero to everything before it, without a word.
+    compiled_parts = ()
+
     def __init__(
         self,
         voxel_counts: Mapping[str, int],
