@@ -68,8 +68,9 @@ from training_memory import compare_memory
 from neuraldiffuser import runtime
 from neuraldiffuser.config.decoder import Budget, LowLevel, Network, Prior, Recipe
 from neuraldiffuser.config.root import Runtime
+from neuraldiffuser.decoders.compilation import compile_networks
 from neuraldiffuser.decoders.data import Batch, Trials, keep_on_device
-from neuraldiffuser.decoders.fitting import compile_networks, make_losses, new_decoder
+from neuraldiffuser.decoders.fitting import make_losses, new_decoder
 from neuraldiffuser.decoders.objectives import Losses, total_steps
 from neuraldiffuser.decoders.optimisation import PRECISIONS, autocast
 from neuraldiffuser.decoders.store import Decoder
@@ -183,9 +184,8 @@ Side = Callable[[Recipe], Trained]  # trains for the recipe's budget
 def our_side(case: Case, scene: Scene, decoder: Decoder, on_host: Trials) -> Side:
     """The engine, as ``fitting.fit`` runs it; what it does before its first step does not count."""
     model = decoder.model.to(scene.device)
-    if scene.device == "cuda":
-        compile_networks(model)
     trials = keep_on_device(on_host, scene.device, free=sys.maxsize)
+    once = [compile_networks] if scene.device == "cuda" else []
 
     def side(recipe: Recipe) -> Trained:
         losses, started = make_losses(replace(decoder, recipe=recipe), trials), []
@@ -196,6 +196,8 @@ def our_side(case: Case, scene: Scene, decoder: Decoder, on_host: Trials) -> Sid
             return losses(batch, step, generator)
 
         run = Run(case.name, model, timed, trials, recipe)
+        while once:
+            once.pop()(replace(run, losses=losses))
         curve = train(run, path_to_checkpoint=scene.folder / "none", seconds=math.inf)
         return Trained(curve["loss"].tolist(), now(scene.device) - started[0])
 

@@ -1,5 +1,3 @@
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -9,14 +7,12 @@ from neuraldiffuser.config.decoder import Network
 from neuraldiffuser.decoders.data import read_trials
 from neuraldiffuser.decoders.fitting import (
     SCALINGS,
-    compile_networks,
     continue_from,
     fit,
     make_losses,
     new_decoder,
 )
 from neuraldiffuser.decoders.store import read_decoder, write_decoder
-from neuraldiffuser.decoders.training import Run, train
 from neuraldiffuser.errors import DataError
 
 
@@ -106,17 +102,3 @@ def test_a_teacher_without_files_is_refused(world):
         "decoder.low_level.teacher is autoencoder, which needs the stimuli and its weights; give "
         "both or choose none."
     )
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++")
-@pytest.mark.parametrize("target", ["clip_text", "vae_latent"])
-def test_compiled_networks_train_as_they_are_written(world, tmp_path, target):
-    own = read_trials([world / "voxels/subj01.h5"], world / f"targets/{target}.h5")
-    curves = []
-    for number, prepare in enumerate((lambda _: None, compile_networks)):
-        decoder = new_decoder(target, own, small_recipe(backbone="released_mixer"))
-        prepare(decoder.model)
-        run = Run("run", decoder.model, make_losses(decoder, own), own, decoder.recipe)
-        curves.append(train(run, path_to_checkpoint=tmp_path / str(number)))
-        assert not any("_orig_mod" in name for name in decoder.model.state_dict())
-    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)

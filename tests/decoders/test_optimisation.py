@@ -27,9 +27,9 @@ def names_by_decay(groups):
 def test_released_groups_exempt_only_what_is_called_bias_outside_the_voxel_encoders():
     decaying, exempt = names_by_decay("released")
     assert "voxel_encoder.encoders.subj01.bias" in decaying
-    assert "projector.0.weight" in decaying  # a normalisation's gain
+    assert "projector.layers.0.weight" in decaying  # a normalisation's gain
     assert "prior.norm.gain" in decaying and "prior.null_brain" in decaying
-    assert "backbone.output.bias" in exempt and "projector.0.bias" in exempt
+    assert "backbone.output.bias" in exempt and "projector.layers.0.bias" in exempt
     assert all("bias" in name for name in exempt)
 
 

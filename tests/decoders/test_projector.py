@@ -1,10 +1,10 @@
 import torch
 
-from neuraldiffuser.decoders.projector import maps_projector, token_projector
+from neuraldiffuser.decoders.projector import TokenProjector, maps_projector
 
 
 def test_tokens_are_projected_one_by_one():
-    projector, x = token_projector(6).double(), torch.randn(2, 5, 6, dtype=torch.float64)
+    projector, x = TokenProjector(6).double(), torch.randn(2, 5, 6, dtype=torch.float64)
     order = torch.tensor([3, 0, 4, 1, 2])
     torch.testing.assert_close(projector(x[:, order]), projector(x)[:, order])
 

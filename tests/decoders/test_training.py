@@ -1,5 +1,6 @@
 """The engine: resumes exactly, learns what is planted, stops where numbers end."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -54,7 +55,6 @@ def test_killed_and_resumed_ends_with_the_same_bytes(trials, tmp_path, monkeypat
     curve = train(whole, path_to_checkpoint=tmp_path / "whole", seconds=0)
     path = tmp_path / "killed"
     killed = make_run(trials, target)
-    killed = Run(*[*vars(killed).values()])
     stopping = Run(
         killed.name, killed.model, killed_after(killed.losses, step), killed.trials, killed.recipe
     )
@@ -81,9 +81,69 @@ def test_the_checkpoint_of_another_run_is_not_used(trials, tmp_path):
         assert torch.equal(ours, theirs)
 
 
-def test_a_damaged_checkpoint_is_no_reason_to_stop(trials, tmp_path):
-    (tmp_path / "partial").write_bytes(b"no checkpoint")
-    assert len(train(make_run(trials), path_to_checkpoint=tmp_path / "partial")) == 30
+def test_a_damaged_checkpoint_is_kept_and_no_reason_to_stop(trials, tmp_path):
+    path = tmp_path / "partial"
+    train(make_run(trials), path_to_checkpoint=path, seconds=0)
+    damaged = path.read_bytes()[:-100]
+    path.write_bytes(damaged)
+    assert len(train(make_run(trials), path_to_checkpoint=path)) == 30
+    assert (tmp_path / "partial.damaged").read_bytes() == damaged
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_written_over(trials, tmp_path, monkeypatch):
+    path = tmp_path / "partial"
+    train(make_run(trials), path_to_checkpoint=path, seconds=0)
+    before = path.read_bytes()
+
+    def fail(*_, **__):
+        raise OSError("input/output error")
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(OSError, match="input/output error"):
+        train(make_run(trials), path_to_checkpoint=path, seconds=0)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("changed", ["code", "origin"])
+def test_the_checkpoint_of_other_code_or_another_teacher_is_not_used(
+    trials, tmp_path, monkeypatch, changed
+):
+    path, identities = tmp_path / "partial", []
+    for value in ("first", "second"):
+        run = make_run(trials)
+        if changed == "code":
+            monkeypatch.setattr(runtime, "_execution", runtime.Execution(code=value))
+        else:
+            run = dataclasses.replace(run, origin=value)
+        train(run, path_to_checkpoint=path, seconds=0)
+        identities.append(torch.load(path)["identity"])
+    assert identities[0] != identities[1]
+
+
+def test_float16_resumes_with_its_scale_after_an_overflow(trials, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "STEPS_BETWEEN_CHECKS", 5)
+    half = small_recipe().optimiser.model_copy(update={"precision": "fp16"})
+
+    def overflowing(step_of_kill):
+        run = make_run(trials, optimiser=half)
+        losses = killed_after(run.losses, step_of_kill)
+
+        def scaled(batch, step, generator):
+            found = losses(batch, step, generator)
+            return found | {"loss": found["loss"] * (1e30 if step == 7 else 1.0)}
+
+        return dataclasses.replace(run, losses=scaled)
+
+    whole = overflowing(None)
+    curve = train(whole, path_to_checkpoint=tmp_path / "whole", seconds=0)
+    with pytest.raises(Killed):
+        train(overflowing(17), path_to_checkpoint=tmp_path / "killed", seconds=0)
+    scale = torch.load(tmp_path / "killed")["scaler"]["scale"]
+    assert scale < 65536  # halved by the overflow
+    resumed = overflowing(None)
+    assert train(resumed, path_to_checkpoint=tmp_path / "killed").equals(curve)
+    for ours, theirs in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_training_leaves_the_global_generator_alone(trials, tmp_path):

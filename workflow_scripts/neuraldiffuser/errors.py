@@ -7,7 +7,7 @@ NeuralDiffuserError
 ├── FetchError       an object could not be brought from its source
 │   ├── MissingObjectError   its source answers that there is no such object
 │   └── AlteredObjectError   it arrived otherwise than its source states it
-└── TrainingError    a training left the finite numbers
+└── TrainingError    a training cannot go on: its loss is not finite, or its time is up
 """
 
 
@@ -40,4 +40,4 @@ class AlteredObjectError(FetchError):
 
 
 class TrainingError(NeuralDiffuserError):
-    """A training left the finite numbers."""
+    """A training cannot go on: its loss is not finite, or its time is up."""

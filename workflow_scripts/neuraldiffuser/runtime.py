@@ -43,6 +43,7 @@ class Execution:
         processes: how many work together, each on a device of its own.
         deadline: of its time limit on ``time.monotonic``; None without a limit.
         label: the job's name.
+        code: identity of the code that it runs.
         log: its log file; None outside a job.
     """
 
@@ -51,6 +52,7 @@ class Execution:
     processes: int = 1
     deadline: float | None = None
     label: str = ""
+    code: str = ""
     log: str | None = None
 
 
@@ -135,7 +137,9 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
     stage = snakemake.rule
     if not stage.startswith("fetch_"):
         os.environ.update(OFFLINE)
-    _start(_choose_execution(snakemake), mode="w")
+    execution = _choose_execution(snakemake)
+    _empty_log(execution)
+    _start(execution)
     started = time.monotonic()
     try:
         yield stages.parse_settings(stage, snakemake.params.settings)
@@ -162,24 +166,29 @@ def _label(stage: str, wildcards: Any) -> str:
 
 def join(execution: Execution, *, quiet: bool) -> None:
     """Makes a new process one of a running job's; a quiet one reports warnings and errors only."""
-    _start(execution, mode="a")
+    _start(execution)
     if quiet:
         logger.setLevel(logging.WARNING)
 
 
-def _start(execution: Execution, *, mode: str) -> None:
+def _start(execution: Execution) -> None:
     """Makes ``execution`` this process's own: its log, its threads."""
     global _execution
     _execution = execution
-    _open_log(execution, mode=mode)
+    _open_log(execution)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(execution.threads)
 
 
-def _open_log(execution: Execution, *, mode: str) -> None:
-    """Everything goes to the log file; progress and errors also to the screen."""
-    Path(execution.log).parent.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(execution.log, mode=mode, encoding="utf-8")
+def _empty_log(execution: Execution) -> None:
+    path = Path(execution.log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+
+
+def _open_log(execution: Execution) -> None:
+    """Everything goes to the log file, after what other processes wrote; some to the screen."""
+    to_file = logging.FileHandler(execution.log, mode="a", encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_screen = logging.StreamHandler(sys.stderr)
     to_screen.setFormatter(logging.Formatter(f"  {execution.label} · %(message)s"))
@@ -204,5 +213,6 @@ def _choose_execution(snakemake: Any) -> Execution:
         processes=processes,
         deadline=time.monotonic() + 60 * minutes if minutes else None,
         label=_label(snakemake.rule, snakemake.wildcards),
+        code=snakemake.params.code,
         log=str(snakemake.log[0]),
     )

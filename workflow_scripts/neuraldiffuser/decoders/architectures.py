@@ -9,7 +9,7 @@ from neuraldiffuser.config.decoder import Recipe
 from neuraldiffuser.decoders.backbones import BACKBONES
 from neuraldiffuser.decoders.low_level import LowLevelDecoder
 from neuraldiffuser.decoders.prior import PriorNetwork
-from neuraldiffuser.decoders.projector import token_projector
+from neuraldiffuser.decoders.projector import TokenProjector
 from neuraldiffuser.decoders.voxel_encoder import VoxelEncoders, linear_encoder
 
 LOW_LEVEL_TARGET = "vae_latent"
@@ -31,7 +31,7 @@ class HighLevelDecoder(nn.Module):
         size = recipe.network.hidden_size
         self.voxel_encoder = VoxelEncoders(voxel_counts, lambda count: linear_encoder(count, size))
         self.backbone = BACKBONES[recipe.backbone](recipe.network, token_shape)
-        self.projector = token_projector(token_shape[1])
+        self.projector = TokenProjector(token_shape[1])
         self.prior = PriorNetwork(recipe.prior, token_shape)
         self.register_buffer("mean", torch.zeros(token_shape))
         self.register_buffer("scale", torch.ones(token_shape))

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 
@@ -13,6 +14,7 @@ from neuraldiffuser.decoders.history import History
 
 LEAST_SECONDS_BETWEEN = 120.0
 SHARE_OF_TIME = 0.05  # at most, spent on writing checkpoints
+VALUES_AT_ONCE = 1 << 26
 
 
 @dataclass
@@ -24,12 +26,14 @@ class Checkpoint:
         identity: digest of what the training starts from; a file of another training is not used.
         parts: everything with a state, by name.
         least_seconds: between two checkpoints.
+        seconds: that writing the last one took.
     """
 
     path: Path
     identity: str
     parts: dict[str, Any]
     least_seconds: float = LEAST_SECONDS_BETWEEN
+    seconds: float = 0.0
     _due: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,8 +50,8 @@ class Checkpoint:
         content |= {"identity": self.identity, "history": history.state_dict()}
         with storage.replace_atomically(self.path) as temporary, temporary.open("wb") as file:
             torch.save(content, file)
-        ended = time.monotonic()
-        self._due = ended + max(self.least_seconds, (ended - started) / SHARE_OF_TIME)
+        self.seconds = time.monotonic() - started
+        self._due = time.monotonic() + max(self.least_seconds, self.seconds / SHARE_OF_TIME)
 
     def load(self) -> History:
         """Restores all parts; returns an empty history where there is nothing to go on from."""
@@ -62,19 +66,24 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, or nothing where there is none that can be read."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+    """The content of a checkpoint; nothing where there is none, or a truncated one, which is kept.
+
+    Whatever else keeps it from being read is raised: another time it might be.
+    """
+    if not path.exists():
         return {}
-    except Exception as error:  # torch has no error class of its own for damaged files
-        runtime.logger.warning("%s cannot be read (%s): training starts anew", path, error)
+    if not is_zipfile(path):
+        damaged = path.with_name(f"{path.name}.damaged")
+        path.replace(damaged)
+        runtime.logger.warning("%s is damaged, kept as %s: training starts anew", path, damaged)
         return {}
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
 def digest(description: str, tensors: list[torch.Tensor]) -> str:
-    """SHA-256 of a text and of tensors' bytes."""
+    """SHA-256 of a text and of tensors' bytes, of which few are copied at once."""
     found = hashlib.sha256(description.encode())
     for tensor in tensors:
-        found.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        for part in tensor.detach().reshape(-1).split(VALUES_AT_ONCE):
+            found.update(part.cpu().contiguous().view(torch.uint8).numpy())
     return found.hexdigest()

@@ -15,6 +15,7 @@ from torch import nn
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.decoder import Recipe
 from neuraldiffuser.decoders.architectures import HighLevelDecoder, build_decoder
+from neuraldiffuser.decoders.compilation import compile_networks
 from neuraldiffuser.decoders.data import Trials, keep_on_device
 from neuraldiffuser.decoders.objectives import LossFunction, high_level_losses, low_level_losses
 from neuraldiffuser.decoders.parallel import Share
@@ -22,6 +23,7 @@ from neuraldiffuser.decoders.store import Decoder, write_decoder
 from neuraldiffuser.decoders.teachers import Sizes, TeacherFiles, load_teacher
 from neuraldiffuser.decoders.training import Run, seed_of, train
 from neuraldiffuser.errors import DataError
+from neuraldiffuser.models.pins import look
 
 
 def raw_targets(embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,14 +111,14 @@ def fit(
         path_to_curve: losses and learning rate of every step.
         paths_to_teacher: the stimuli and the weights of a teacher, where there is one.
     """
-    device = runtime.execution().device
-    decoder.model.to(device)
-    if device == "cuda":
-        compile_networks(decoder.model)
+    decoder.model.to(runtime.execution().device)
     losses = make_losses(decoder, trials, paths_to_teacher)  # a teacher takes its memory first
-    run = Run(name, decoder.model, losses, trials, decoder.recipe)
+    origin = "\n".join(look(path) for path in paths_to_teacher)
+    run = Run(name, decoder.model, losses, trials, decoder.recipe, origin)
     free = bytes_left(run.model, free=free_bytes(run.device))
     run = replace(run, trials=keep_on_device(trials, run.device, free=free))
+    if run.device.type == "cuda":
+        compile_networks(run)
     path_to_checkpoint = Path(f"{path_to_decoder}.partial")
     curve = train(run, path_to_checkpoint=path_to_checkpoint)
     if Share.current().index:
@@ -125,19 +127,6 @@ def fit(
     write_decoder(path_to_decoder, decoder)
     path_to_checkpoint.unlink(missing_ok=True)
     runtime.logger.info("%s: last loss %.4g", name, curve["loss"].iloc[-1])
-
-
-def compile_networks(model: nn.Module) -> None:
-    """Has what every step runs compiled; a part that cannot be compiled runs as it is.
-
-    Dropout draws the same numbers compiled or not, so results agree but for rounding.
-    """
-    from torch._inductor import config  # takes a second
-
-    torch._dynamo.config.suppress_errors = True
-    config.fallback_random = True
-    for part in model.compiled_parts:
-        getattr(model, part).compile()
 
 
 def free_bytes(device: torch.device) -> int:

@@ -42,6 +42,12 @@ class Share:
         """The rows of all processes in the batch's order; gradients flow back to their owners."""
         return rows if self.count == 1 else _Gather.apply(rows, self)
 
+    def agree(self, value: int, device: torch.device) -> bool:
+        """Whether ``value`` is the same in all processes."""
+        values = torch.tensor([value, value**2], dtype=torch.float64, device=device)
+        mean, square = self.average(values).tolist()
+        return square == mean**2
+
     def average(self, values: torch.Tensor) -> torch.Tensor:
         """Means over the processes, on each of them."""
         if self.count > 1:
@@ -104,9 +110,16 @@ def launch(function: Callable[..., None], **arguments: Any) -> None:
         arguments: its keyword arguments.
 
     Raises:
+        ConfigError: there are fewer GPUs than processes.
         NeuralDiffuserError: as raised in any of the processes.
     """
     execution = runtime.execution()
+    if execution.device == "cuda" and execution.processes > torch.cuda.device_count():
+        raise ConfigError(
+            f"runtime.decoder_processes is {execution.processes}, but the job sees "
+            f"{torch.cuda.device_count()} GPUs; grant it as many (--resources gpu="
+            f"{execution.processes} on one machine) or use fewer processes."
+        )
     if execution.processes == 1:
         function(**arguments)
         return
@@ -141,7 +154,7 @@ def _join(
         "LOCAL_RANK": str(index),
         "WORLD_SIZE": str(execution.processes),
         "LOCAL_WORLD_SIZE": str(execution.processes),
-        "OMP_NUM_THREADS": str(execution.threads),
+        "OMP_NUM_THREADS": str(execution.threads),  # else accelerate chooses a number
     }
     runtime.join(execution, quiet=index > 0)
     PartialState(
@@ -154,9 +167,8 @@ def _join(
         function(**arguments)
     except NeuralDiffuserError as error:
         errors.put(error)
-        raise
-    finally:
-        distributed.destroy_process_group()
+        raise  # leaving at once: taking leave of processes that wait for this one would wait too
+    distributed.destroy_process_group()
 
 
 def require_equal_shares(trials_per_subject: int, share: Share) -> None:

@@ -1,24 +1,31 @@
 """Projectors for the contrastive losses: per token, and per position of a map."""
 
-from torch import nn
+from torch import Tensor, nn
 
 
-def token_projector(width: int) -> nn.Sequential:
-    """Three linear layers per token, (n, tokens, width) to the same shape.
+class TokenProjector(nn.Module):
+    """Three linear layers per token.
 
     Source: HaoyyLi/NeuralDiffuser, src/models.py, BrainNetwork.projector.
     """
-    return nn.Sequential(
-        nn.LayerNorm(width),
-        nn.GELU(),
-        nn.Linear(width, width),
-        nn.LayerNorm(width),
-        nn.GELU(),
-        nn.Linear(width, width),
-        nn.LayerNorm(width),
-        nn.GELU(),
-        nn.Linear(width, width),
-    )
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.GELU(),
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+            nn.GELU(),
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+            nn.GELU(),
+            nn.Linear(width, width),
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n, tokens, width) to the same shape."""
+        return self.layers(tokens)
 
 
 def maps_projector(channels: int, width: int, outputs: int) -> nn.Sequential:

@@ -33,18 +33,28 @@ from neuraldiffuser.decoders.parallel import Share
 from neuraldiffuser.errors import TrainingError
 
 STEPS_BETWEEN_CHECKS = 25
-SECONDS_BEFORE_DEADLINE = 120.0  # kept for the last checkpoint
+SECONDS_BEFORE_DEADLINE = 120.0  # at least, kept for the last checkpoint
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is trained: a name for people, the model, its losses, its trials and its settings."""
+    """What is trained.
+
+    Attributes:
+        name: for people.
+        model: the network, where it is to be trained.
+        losses: what it minimises.
+        trials: what it is trained on.
+        recipe: its settings.
+        origin: whatever else its losses come from, such as a teacher's files.
+    """
 
     name: str
     model: nn.Module
     losses: LossFunction
     trials: Trials
     recipe: Recipe
+    origin: str = ""
 
     @property
     def device(self) -> torch.device:
@@ -92,7 +102,7 @@ def train(
 
     Raises:
         ConfigError: the processes cannot share a batch evenly.
-        TrainingError: a loss is not finite, or the job's time is up; names step and remedy.
+        TrainingError: a loss is not finite, the job's time is up, or processes disagree.
     """
     run.model.train()
     share, settings = Share.current(), run.recipe.optimiser
@@ -104,6 +114,8 @@ def train(
     parts = {"model": run.model, "optimiser": optimiser, "schedule": schedule, "scaler": scaler}
     checkpoint = Checkpoint(path_to_checkpoint, identity_of(run), parts, least_seconds=seconds)
     history = checkpoint.load()
+    if not share.agree(len(history), run.device):
+        raise TrainingError(describe_disagreement(run, path_to_checkpoint))
     with progress(run, done=len(history)) as bar, torch.random.fork_rng(devices_of(run)):
         for step in range(len(history), run.steps):
             losses = compute(step)
@@ -129,20 +141,21 @@ def check(run: Run, history: History, checkpoint: Checkpoint, share: Share, bar:
         f"{run.name}, step {len(history)}, loss {loss:.4g}, learning rate {rate:.2g}:",
         refresh=False,
     )
-    late = is_late(share, run.device) and len(history) < run.steps
+    late = is_late(run, share, checkpoint.seconds) and len(history) < run.steps
     if share.index == 0 and (late or checkpoint.is_due()):
         checkpoint.save(history)
     if late:
         raise TrainingError(describe_pause(run, steps=len(history)))
 
 
-def is_late(share: Share, device: torch.device) -> bool:
-    """Whether the job's time is nearly up for any of the processes."""
+def is_late(run: Run, share: Share, seconds_to_save: float) -> bool:
+    """Whether for any process the time left is but enough for a last checkpoint."""
     deadline = runtime.execution().deadline
     if deadline is None:
         return False
-    late = time.monotonic() > deadline - SECONDS_BEFORE_DEADLINE
-    return bool(share.average(torch.tensor(float(late), device=device)) > 0)
+    reserve = max(SECONDS_BEFORE_DEADLINE, 2 * seconds_to_save)
+    late = time.monotonic() > deadline - reserve
+    return bool(share.average(torch.tensor(float(late), device=run.device)) > 0)
 
 
 def progress(run: Run, *, done: int) -> tqdm:
@@ -180,11 +193,20 @@ def describe_pause(run: Run, *, steps: int) -> str:
     )
 
 
+def describe_disagreement(run: Run, path_to_checkpoint: Path) -> str:
+    """The sentence for processes that would go on from different steps."""
+    return (
+        f"{run.name}: the processes read different checkpoints from {path_to_checkpoint}; delete "
+        "it and run the workflow again."
+    )
+
+
 def identity_of(run: Run) -> str:
-    """Digest of everything that a training starts from: recipe, initial weights, trials."""
+    """Digest of everything that a training starts from: code, recipe, initial weights, trials."""
     ids = [torch.from_numpy(ids) for ids in run.trials.ids.values()]
     tensors = [*run.model.state_dict().values(), *run.trials.betas.values(), run.trials.embedding]
-    return digest(run.name + run.recipe.model_dump_json(), [*ids, *tensors])
+    texts = (run.name, run.recipe.model_dump_json(), run.origin, runtime.execution().code)
+    return digest("\n".join(texts), [*ids, *tensors])
 
 
 def seed_of(*parts: int) -> int:
