@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from neuraldiffuser import storage
+from neuraldiffuser.config.decoder import Recipe
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.evaluation.contrasts import COMPARISON, SUMMARY
 from neuraldiffuser.mini import scenes
@@ -332,14 +333,11 @@ def parse(measure: str) -> str:
 
 def write_decoders(world: World) -> None:
     """Descriptions of the first subject's decoders, without their weights."""
-    config = configure(world)
     voxels = {"subj01": 40, "subj02": 50, "subj03": 60}
+    stages = {"pretrained": ("subj02", "subj03"), "finetuned": ("subj01",)}
     for target in TARGETS:
         shape = [4, 16, 16] if target == "vae_latent" else [6, 8]
-        for stage, recipe, subjects in (
-            ("pretrained", config.pretraining_recipe, ("subj02", "subj03")),
-            ("finetuned", config.finetuning_recipe, ("subj01",)),
-        ):
+        for stage, subjects in stages.items():
             storage.write_tensors(
                 world.results / f"decoders/{target}/subj01/{stage}.safetensors",
                 {"none": torch.zeros(1)},
@@ -347,7 +345,7 @@ def write_decoders(world: World) -> None:
                     "target": target,
                     "shape": shape,
                     "voxel_counts": {name: voxels[name] for name in subjects},
-                    "recipe": recipe.model_dump(mode="json"),
+                    "recipe": Recipe().model_dump(mode="json"),
                 },
             )
 

@@ -1,5 +1,6 @@
-"""How large the decoders are: their trainable weights, counted without reading them."""
+"""How large the decoders are: their weights, counted without reading them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,8 +10,16 @@ from neuraldiffuser.config.decoder import Recipe
 from neuraldiffuser.decoders.architectures import build_decoder, count_parameters
 
 
-def count_weights(path_to_decoder: Path) -> int:
-    """Trainable weights of the network that a decoder's file describes.
+@dataclass(frozen=True)
+class Size:
+    """Weights of a network: all of them, as the paper counts, and those that training changes."""
+
+    weights: int
+    trained: int
+
+
+def measure_size(path_to_decoder: Path) -> Size:
+    """The size of the network that a decoder's file describes.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -23,4 +32,5 @@ def count_weights(path_to_decoder: Path) -> int:
             voxel_counts=description["voxel_counts"],
             recipe=Recipe.model_validate(description["recipe"]),
         )
-    return count_parameters(model)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    return Size(count_parameters(model), trained)

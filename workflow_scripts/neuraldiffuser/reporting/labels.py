@@ -18,7 +18,7 @@ LOW, HIGH, REPEATS, BRAIN, RETRIEVED, QUALITY, SIZE = (
     "Brain correlation",
     "Retrieval",
     "Image quality",
-    "Trainable weights",
+    "Weights (million)",
 )
 GROUPS = (LOW, HIGH, REPEATS, BRAIN, RETRIEVED, QUALITY, SIZE)
 GROUP_OF_KIND = {"pixels": LOW, "repeats": REPEATS, "brain": BRAIN, "set": QUALITY}

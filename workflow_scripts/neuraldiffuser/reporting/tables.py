@@ -9,7 +9,7 @@ their own.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +21,7 @@ from neuraldiffuser.evaluation.metrics import brain_metric
 from neuraldiffuser.evaluation.predictors import DECODER, TEST, is_guidance
 from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
 from neuraldiffuser.reporting import labels, words
-from neuraldiffuser.reporting.decoder_sizes import count_weights
+from neuraldiffuser.reporting.decoder_sizes import measure_size
 from neuraldiffuser.reporting.sources import Sources, read_chances
 
 OURS, PAPER, PENDING = "ours", "paper", "pending"
@@ -48,8 +48,8 @@ PAPER_METRICS: dict[str, tuple[str, float]] = {
     "brain_retrieval": ("brain_retrieval", PERCENT),
     "inception_score": ("inception_score", 1),
     "fid": ("fid", 1),
-    "parameters_pretraining_millions": ("parameters_pretraining", 1),
-    "parameters_subject_millions": ("parameters_subject", 1),
+    "parameters_pretraining_millions": ("weights_pretraining", 1),
+    "parameters_subject_millions": ("weights_subject", 1),
 }
 # heading, unit, direction, group of metrics that only the paper has, or that no judge measures
 PAPER_HEADINGS: dict[str, tuple[str, str, str, str]] = {
@@ -65,8 +65,10 @@ PAPER_HEADINGS: dict[str, tuple[str, str, str, str]] = {
     "brain_retrieval": ("Brain retrieval", "share identified", "higher", labels.RETRIEVED),
     "image_retrieval_all": ("Image, among all", "share identified", "higher", labels.RETRIEVED),
     "brain_retrieval_all": ("Brain, among all", "share identified", "higher", labels.RETRIEVED),
-    "parameters_pretraining": ("Pretraining (million)", words.MILLION, "none", labels.SIZE),
-    "parameters_subject": ("One subject (million)", words.MILLION, "none", labels.SIZE),
+    "weights_pretraining": ("Pretraining", words.MILLION, "none", labels.SIZE),
+    "trained_pretraining": ("Pretraining, trained", words.MILLION, "none", labels.SIZE),
+    "weights_subject": ("One subject", words.MILLION, "none", labels.SIZE),
+    "trained_subject": ("One subject, trained", words.MILLION, "none", labels.SIZE),
 }
 ENTRY = [
     "origin",
@@ -305,15 +307,16 @@ def name_retrieval_row(method: str, predictor: str) -> str:
 
 
 def pick_sizes(sources: Sources, experiment: Presentation) -> pd.DataFrame:
-    """Trainable weights of one subject's decoders, in millions, before and after finetuning."""
+    """Weights of one subject's decoders, in millions, all and trained, in both stages."""
     counted = pd.DataFrame(
         [
             {
                 "row": name_size_row(who["target"]),
-                "metric": SIZE_METRICS[who["stage"]],
-                "value": count_weights(path) / 1e6,
+                "metric": f"{kind}_{STAGE_ENDINGS[who['stage']]}",
+                "value": count / 1e6,
             }
             for who, path in sorted(sources.files("decoders"), key=_rank_decoder)
+            for kind, count in asdict(measure_size(path)).items()
         ]
     )
     sums = counted[counted["row"] != name_size_row("vae_latent")].groupby("metric")["value"].sum()
@@ -326,12 +329,12 @@ def pick_sizes(sources: Sources, experiment: Presentation) -> pd.DataFrame:
 
 def _rank_decoder(found: tuple[dict[str, str], Path]) -> tuple[int, int]:
     who, _ = found
-    return labels.rank_target(who["target"]), list(SIZE_METRICS).index(who["stage"])
+    return labels.rank_target(who["target"]), list(STAGE_ENDINGS).index(who["stage"])
 
 
 CHANCE = "chance"
 POOL_ENDINGS = {DRAWN: "", ALL: "_all"}
-SIZE_METRICS = {"pretrained": "parameters_pretraining", "finetuned": "parameters_subject"}
+STAGE_ENDINGS = {"pretrained": "pretraining", "finetuned": "subject"}
 
 
 def name_size_row(target: str) -> str:
@@ -476,10 +479,12 @@ TABLES: Mapping[str, Recipe] = {
     ),
     "decoder_sizes": Recipe(
         title="Size of the decoders",
-        caption="Trainable weights in millions: in pretraining, with a voxel encoder for every "
-        "other subject, and for one subject alone, the first. Ours are counted in the networks "
-        "that the decoders' files describe; the paper's are those of its section 6, which cuts "
-        "decimals off.",
+        caption="Weights in millions: in pretraining, with a voxel encoder for every other "
+        "subject, and for one subject alone, the first; all of them, and those that are trained. "
+        "Ours are counted in the networks that the decoders' files describe; the paper's are those "
+        "of its section 6, which cuts decimals off. The channel blocks of the released mixer count "
+        "among the paper's weights, but they never reach the output, so here they stay as they "
+        "are.",
         paper="model_cost.csv",
         pick=pick_sizes,
         name_paper_rows=name_by_size,
