@@ -66,18 +66,50 @@ rule finetune_decoder:
         "../workflow_scripts/finetune_decoder.py"
 
 
+rule train_from_scratch:
+    input:
+        voxels="<results>/voxels/{subject}.h5",
+        target="<results>/targets/{target}.h5",
+    output:
+        decoder="<results>/controls/scratch/{target}/{subject}.safetensors",
+        curve="<results>/controls/scratch/{target}/{subject}_curve.csv",
+    log:
+        "<results>/logs/train_from_scratch/{target}/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/train_from_scratch/{target}/{subject}.jsonl"
+    wildcard_constraints:
+        subject=r"subj\d\d",
+        target=r"clip_text|clip_image_\d\d",
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: DECODER_THREADS * DECODER_PROCESSES
+    resources:
+        gpu=GPUS * DECODER_PROCESSES,
+        processes=DECODER_PROCESSES,
+        mem_mb=get_training_memory,
+        runtime=CONFIG.runtime.decoder_minutes,
+    params:
+        settings=settings("train_from_scratch"),
+        code=code_id("train_from_scratch"),
+    message:
+        "{wildcards.target}: trains a decoder of {wildcards.subject} that was never pretrained"
+    script:
+        "../workflow_scripts/train_from_scratch.py"
+
+
 rule predict_embeddings:
     input:
         voxels="<results>/voxels/{subject}.h5",
         target="<results>/targets/{target}.h5",
-        decoder="<results>/decoders/{target}/{subject}/finetuned.safetensors",
+        decoder=get_decoder,
     output:
-        embeddings="<results>/embeddings/{target}/{subject}.h5",
+        embeddings="<results>/{place}/{target}/{subject}.h5",
     log:
-        "<results>/logs/predict_embeddings/{target}/{subject}.log",
+        "<results>/logs/predict_embeddings/{place}/{target}/{subject}.log",
     benchmark:
-        "<results>/benchmarks/predict_embeddings/{target}/{subject}.jsonl"
+        "<results>/benchmarks/predict_embeddings/{place}/{target}/{subject}.jsonl"
     wildcard_constraints:
+        place=match_any(DECODERS),
         subject=r"subj\d\d",
     conda:
         "../envs/neuraldiffuser.yaml"
@@ -90,7 +122,8 @@ rule predict_embeddings:
         settings=settings("predict_embeddings"),
         code=code_id("predict_embeddings"),
     message:
-        "{wildcards.target}, {wildcards.subject}: decodes test and validation images"
+        "{wildcards.target}, {wildcards.subject}: decodes test and validation images "
+        "into {wildcards.place}"
     script:
         "../workflow_scripts/predict_embeddings.py"
 
@@ -121,38 +154,6 @@ rule decode_by_ridge:
         "{wildcards.target}, {wildcards.subject}: decodes the same images by ridge regression"
     script:
         "../workflow_scripts/decode_by_ridge.py"
-
-
-rule decode_from_scratch:
-    input:
-        voxels="<results>/voxels/{subject}.h5",
-        target="<results>/targets/{target}.h5",
-    output:
-        embeddings="<results>/controls/scratch/{target}/{subject}.h5",
-        curve="<results>/controls/scratch/{target}/{subject}_curve.csv",
-    log:
-        "<results>/logs/decode_from_scratch/{target}/{subject}.log",
-    benchmark:
-        "<results>/benchmarks/decode_from_scratch/{target}/{subject}.jsonl"
-    wildcard_constraints:
-        subject=r"subj\d\d",
-        target=r"clip_text|clip_image_\d\d",
-    conda:
-        "../envs/neuraldiffuser.yaml"
-    threads: DECODER_THREADS * DECODER_PROCESSES
-    resources:
-        gpu=GPUS * DECODER_PROCESSES,
-        processes=DECODER_PROCESSES,
-        mem_mb=get_training_memory,
-        runtime=CONFIG.runtime.decoder_minutes,
-    params:
-        settings=settings("decode_from_scratch"),
-        code=code_id("decode_from_scratch"),
-    message:
-        "{wildcards.target}, {wildcards.subject}: decodes the same images by a network that was "
-        "never pretrained"
-    script:
-        "../workflow_scripts/decode_from_scratch.py"
 
 
 rule collect_ground_truth:

@@ -327,6 +327,17 @@ def get_teacher_receipts(wildcards):
     return get_receipts(*parts) if parts else []
 
 
+DECODERS = {
+    "embeddings": "<results>/decoders/{target}/{subject}/finetuned.safetensors",
+    "controls/scratch": "<results>/controls/scratch/{target}/{subject}.safetensors",
+}
+
+
+def get_decoder(wildcards):
+    """The network whose embeddings lie in a place."""
+    return DECODERS[wildcards.place]
+
+
 def get_training_memory(wildcards):
     """MB: each process holds betas and targets, and what a teacher says of 63,000 images."""
     if not GPUS:

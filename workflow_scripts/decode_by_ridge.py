@@ -1,6 +1,5 @@
 """The linear control: voxels and a target enter, embeddings decoded by ridge regression leave."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ def decode_by_ridge(
     settings: RidgeSettings,
     validation_images: int,
     missing_repeats: str,
-    alignments: Mapping[str, str],
+    alignment: str,
     seed: int,
 ) -> None:
     """Decodes the images that the finetuned decoder decodes, from the mean of their trials.
@@ -36,7 +35,7 @@ def decode_by_ridge(
         settings: penalties and folds.
         validation_images: how many training images are held out, the same as from finetuning.
         missing_repeats: a name in ``repeats.MISSING_REPEATS``.
-        alignments: of the targets that are aligned, the decoder's.
+        alignment: a name in ``ALIGNMENTS``, the decoder's.
         seed: of the images held out and of the folds.
 
     Raises:
@@ -56,14 +55,14 @@ def decode_by_ridge(
         seed=seed,
         device=runtime.execution().device,
     )
-    rows = {"test": (test_ids, test_betas), "validation": (held_out, betas[unseen])}
+    rows = {"test": (test_ids, test_betas), "validation": (ids[unseen], betas[unseen])}
     target = Path(path_to_target).stem
     write_embeddings(
         path_to_embeddings,
         {group: decode(ridge, *images) for group, images in rows.items()},
         path_to_target=path_to_target,
         training_ids=ids,
-        alignment=alignments.get(target, "none"),
+        alignment=alignment,
         attributes={"target": target, "subject": voxels.subject, "penalty": ridge.penalty},
     )
 

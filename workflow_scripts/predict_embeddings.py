@@ -1,9 +1,9 @@
-"""Decodes test and validation images: a finetuned decoder and voxels enter, embeddings leave."""
+"""Decodes test and validation images: a trained decoder and voxels enter, embeddings leave."""
 
 from pathlib import Path
 
 from neuraldiffuser import runtime
-from neuraldiffuser.config.decoder import Prediction
+from neuraldiffuser.config.decoder import PriorSampling
 from neuraldiffuser.decoders.embeddings import decode_unseen, write_embeddings
 from neuraldiffuser.decoders.store import read_decoder
 from neuraldiffuser.nsd.voxels import read_voxels
@@ -15,7 +15,8 @@ def predict_embeddings(
     path_to_target: Path | str,
     path_to_decoder: Path | str,
     path_to_embeddings: Path | str,
-    prediction: Prediction,
+    prior_sampling: PriorSampling,
+    alignment: str,
     test_average: str,
     missing_repeats: str,
     seed: int,
@@ -25,10 +26,11 @@ def predict_embeddings(
     Args:
         path_to_voxels: ``voxels/{subject}.h5``.
         path_to_target: ``targets/{target}.h5``, for the statistics of the training targets.
-        path_to_decoder: the subject's finetuned decoder.
+        path_to_decoder: the subject's decoder, finetuned or trained from scratch.
         path_to_embeddings: groups ``test`` and ``validation``: id, embedding, projection,
             and unaligned where embedding is aligned.
-        prediction: draws of the prior, alignment.
+        prior_sampling: draws and steps of the prior.
+        alignment: a name in ``ALIGNMENTS``.
         test_average: a name in ``TEST_AVERAGES``.
         missing_repeats: a name in ``repeats.MISSING_REPEATS``.
         seed: of the prior's noise, with each image's id.
@@ -41,7 +43,7 @@ def predict_embeddings(
     decoded = decode_unseen(
         decoder,
         voxels,
-        prediction=prediction,
+        prior_sampling=prior_sampling,
         test_average=test_average,
         missing_repeats=missing_repeats,
         seed=seed,
@@ -51,7 +53,7 @@ def predict_embeddings(
         decoded,
         path_to_target=path_to_target,
         training_ids=voxels.training.id,
-        alignment=prediction.alignments.get(decoder.target, "none"),
+        alignment=alignment,
         attributes={"target": decoder.target, "subject": voxels.subject},
     )
 

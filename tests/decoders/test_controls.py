@@ -1,21 +1,24 @@
 """The controls on planted brains: they decode what is planted, and read no held-out target."""
 
+import decode_by_ridge as script
 import numpy as np
 import pandas as pd
 import pytest
 from decode_by_ridge import decode_by_ridge
-from decode_from_scratch import decode_from_scratch
 from planted_world import small_recipe
+from predict_embeddings import predict_embeddings
+from train_from_scratch import train_from_scratch
 
 from neuraldiffuser import storage
-from neuraldiffuser.config.decoder import Budget, Prediction, RidgeSettings
+from neuraldiffuser.config.decoder import Budget, PriorSampling, RidgeSettings
 from neuraldiffuser.decoders.splits import validation_ids
+from neuraldiffuser.decoders.store import read_decoder
 
 HELD_OUT = 20
 SEED = 3
 RECIPE = small_recipe(budget=Budget(epochs=10, samples_per_epoch=300, batch_size=30), seed=SEED)
 SHORT = small_recipe(budget=Budget(epochs=1, samples_per_epoch=60, batch_size=30), seed=SEED)
-PREDICTION = Prediction(prior_steps=3, prior_sampling="exact", alignment="validation_predictions")
+PRIOR_SAMPLING = PriorSampling(prior_steps=3, prior_sampling="exact")
 
 
 def by_ridge(world, path, *, target="clip_text", path_to_target=None, path_to_voxels=None, **given):
@@ -24,7 +27,7 @@ def by_ridge(world, path, *, target="clip_text", path_to_target=None, path_to_vo
         "settings": RidgeSettings(),
         "validation_images": HELD_OUT,
         "missing_repeats": "skipped",
-        "alignments": PREDICTION.alignments,
+        "alignment": "none",
         "seed": SEED,
     }
     decode_by_ridge(
@@ -38,16 +41,26 @@ def by_ridge(world, path, *, target="clip_text", path_to_target=None, path_to_vo
 
 def from_scratch(world, path, *, path_to_target=None, recipe=RECIPE):
     """Decodes subject 1 by a network that was never pretrained."""
-    decode_from_scratch(
-        path_to_voxels=world / "voxels/subj01.h5",
-        path_to_target=path_to_target or world / "targets/clip_text.h5",
-        path_to_embeddings=path,
+    paths = {
+        "path_to_voxels": world / "voxels/subj01.h5",
+        "path_to_target": path_to_target or world / "targets/clip_text.h5",
+        "path_to_decoder": path.with_suffix(".safetensors"),
+    }
+    train_from_scratch(
+        **paths,
         path_to_curve=path.with_name(f"{path.stem}_curve.csv"),
+        target="clip_text",
         validation_images=HELD_OUT,
         recipe=recipe,
-        prediction=PREDICTION,
+    )
+    predict_embeddings(
+        **paths,
+        path_to_embeddings=path,
+        prior_sampling=PRIOR_SAMPLING,
+        alignment="none",
         test_average="voxels",
         missing_repeats="skipped",
+        seed=SEED,
     )
     return path
 
@@ -149,14 +162,16 @@ def test_shuffled_targets_cannot_be_decoded(world, tmp_path):
 
 def test_ridge_is_aligned_like_the_decoder(world, tmp_path):
     """Equations 6 and 7 give held-out predictions the training targets' mean and deviation."""
-    path = by_ridge(world, tmp_path / "subj01.h5", target="vae_latent")
+    path = by_ridge(
+        world, tmp_path / "subj01.h5", target="vae_latent", alignment="validation_predictions"
+    )
     arrays = contents(path)
     ids = np.setdiff1d(np.arange(100), arrays["validation/id"])
     true = storage.read_rows(world / "targets/vae_latent.h5", ids).astype(float)
     aligned = arrays["validation/embedding"]
     np.testing.assert_allclose(aligned.mean(0), true.mean(0), atol=1e-4)
     np.testing.assert_allclose(aligned.std(0), true.std(0), rtol=1e-4)
-    plain = by_ridge(world, tmp_path / "plain.h5", target="vae_latent", alignments={})
+    plain = by_ridge(world, tmp_path / "plain.h5", target="vae_latent")
     np.testing.assert_array_equal(arrays["test/unaligned"], contents(plain)["test/embedding"])
     assert "test/unaligned" not in contents(plain)
 
@@ -194,10 +209,25 @@ def test_the_chosen_penalty_is_noted(world, tmp_path):
     assert storage.read_attributes(path)["penalty"] == 7
 
 
-def test_training_from_scratch_leaves_its_curve_and_no_weights(world, tmp_path):
+def test_ridge_pairs_held_out_images_with_their_voxels_by_id(world, tmp_path, monkeypatch):
+    usual = contents(by_ridge(world, tmp_path / "usual.h5"))
+    monkeypatch.setattr(
+        script, "validation_ids", lambda *ids, **how: validation_ids(*ids, **how)[::-1]
+    )
+    turned = contents(by_ridge(world, tmp_path / "turned.h5"))
+    for arrays in (usual, turned):
+        order = np.argsort(arrays["validation/id"])
+        arrays |= {name: arrays[name][order] for name in ("validation/id", "validation/embedding")}
+    np.testing.assert_array_equal(turned["validation/id"], usual["validation/id"])
+    np.testing.assert_array_equal(turned["validation/embedding"], usual["validation/embedding"])
+
+
+def test_training_from_scratch_leaves_weights_and_curve(world, tmp_path):
     path = from_scratch(world, tmp_path / "subj01.h5", recipe=SHORT)
     curve = pd.read_csv(tmp_path / "subj01_curve.csv")
     assert curve["step"].tolist() == [0, 1]
     assert {"loss", "learning_rate"} <= set(curve.columns)
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["subj01.h5", "subj01_curve.csv"]
-    assert np.isfinite(contents(path)["test/projection"]).all()
+    decoder = read_decoder(path.with_suffix(".safetensors"))
+    assert (decoder.target, decoder.recipe) == ("clip_text", SHORT)
+    np.testing.assert_array_equal(decoder.validation_ids, contents(path)["validation/id"])
+    assert len(list(tmp_path.iterdir())) == 3

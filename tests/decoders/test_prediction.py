@@ -5,7 +5,7 @@ import pytest
 import torch
 from planted_world import small_recipe
 
-from neuraldiffuser.config.decoder import Prediction
+from neuraldiffuser.config.decoder import PriorSampling
 from neuraldiffuser.decoders import prediction
 from neuraldiffuser.decoders.data import read_trials
 from neuraldiffuser.decoders.fitting import new_decoder
@@ -13,7 +13,7 @@ from neuraldiffuser.decoders.prediction import TEST_AVERAGES, Decoding, decode_r
 from neuraldiffuser.decoders.prior import SAMPLING_STEPS, cosine_schedule, draw_noise, sample
 from neuraldiffuser.nsd.voxels import read_voxels
 
-SETTINGS = Prediction(prior_samples=2, prior_steps=4, prior_sampling="exact")
+SETTINGS = PriorSampling(prior_samples=2, prior_steps=4, prior_sampling="exact")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,11 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def narrow(section: Section, kind: type[Section]) -> Section:
+    """The part of a section that one of its base classes describes."""
+    return kind(**{name: getattr(section, name) for name in kind.model_fields})
+
+
 def lookup(config: Any, key: str) -> Any:
     """The value of a dotted key in sections, mappings or dataclasses."""
     value = config

@@ -1,10 +1,14 @@
 """Settings of the decoders: networks, losses, training, prediction."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, SerializerFunctionWrapHandler, model_serializer
 
-from neuraldiffuser.config.base import Section
+from neuraldiffuser.config.base import Section, narrow
+
+# What only one of the two pipelines reads of a recipe.
+LOW_LEVEL_SETTINGS = {"low_level"}
+HIGH_LEVEL_SETTINGS = {"backbone", "mixco_permutation", "target_scaling", "prior", "objective"}
 
 
 class Network(Section):
@@ -190,8 +194,8 @@ class Budget(Section):
     )
 
 
-class Prediction(Section):
-    """From a trained decoder to embeddings."""
+class PriorSampling(Section):
+    """How a trained prior is sampled."""
 
     prior_samples: int = Field(
         1,
@@ -207,6 +211,11 @@ class Prediction(Section):
         description="Noise levels of a sampling step: released takes them from two neighbouring "
         "timesteps and runs one step less, as DALLE2-pytorch does; exact takes them from one.",
     )
+
+
+class Prediction(PriorSampling):
+    """From a trained decoder to embeddings."""
+
     alignment: Literal["test_predictions", "validation_predictions", "none"] = Field(
         "test_predictions",
         description="Whose statistics Equation 6 removes before Equation 7 applies those of the "
@@ -217,11 +226,9 @@ class Prediction(Section):
         ("vae_latent",), description="Targets that are aligned (released: vae_latent only)."
     )
 
-    @property
-    def alignments(self) -> dict[str, str]:
-        """The alignment of each target that is aligned."""
-        aligned = self.aligned_targets if self.alignment != "none" else ()
-        return dict.fromkeys(aligned, self.alignment)
+    def alignment_of(self, target: str) -> str:
+        """How the decoded embeddings of ``target`` are aligned."""
+        return self.alignment if target in self.aligned_targets else "none"
 
 
 class RidgeSettings(Section):
@@ -239,7 +246,11 @@ class RidgeSettings(Section):
 
 
 class Recipe(Section):
-    """Everything that a training of a decoder reads: derived from the other keys, no key itself."""
+    """Everything that a training of a decoder reads: derived from the other keys, no key itself.
+
+    What is not given stands at its default and is left out where the recipe is written: a target's
+    recipe holds nothing of the other pipeline's.
+    """
 
     backbone: str = "released_mixer"
     mixco_permutation: str = "per_subject_unoffset"
@@ -251,6 +262,10 @@ class Recipe(Section):
     optimiser: Optimiser = Optimiser()
     budget: Budget = Budget()
     seed: int = 42
+
+    @model_serializer(mode="wrap")
+    def _write_what_is_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if name in self.model_fields_set}
 
 
 class DecoderSettings(Section):
@@ -273,9 +288,9 @@ class DecoderSettings(Section):
     )
     validation_images: int = Field(
         100,
-        ge=0,
-        description="Training images of each subject held out from its finetuning, for alignment "
-        "and for choosing the guidance scale.",
+        ge=2,
+        description="Training images of each subject held out from its finetuning, for alignment, "
+        "for choosing the guidance scale and as a second set to decode; deviations need two.",
     )
     network: Network = Field(default_factory=Network, description=Network.__doc__)
     prior: Prior = Field(default_factory=Prior, description=Prior.__doc__)
@@ -297,16 +312,13 @@ class DecoderSettings(Section):
     )
     ridge: RidgeSettings = Field(default_factory=RidgeSettings, description=RidgeSettings.__doc__)
 
-    @model_validator(mode="after")
-    def _alignment_needs_validation_images(self) -> "DecoderSettings":
-        if self.prediction.alignment == "validation_predictions" and self.validation_images < 2:
-            raise ValueError(
-                "prediction.alignment is validation_predictions but validation_images is "
-                f"{self.validation_images}; hold out at least 2 images or choose another alignment"
-            )
-        return self
+    @property
+    def prior_sampling(self) -> PriorSampling:
+        """What decoding depends on beside the decoder."""
+        return narrow(self.prediction, PriorSampling)
 
-    def recipe(self, budget: Budget, seed: int) -> Recipe:
-        """What a training with ``budget`` reads."""
-        shared = {name: getattr(self, name) for name in Recipe.model_fields if hasattr(self, name)}
-        return Recipe(**shared, budget=budget, seed=seed)
+    def recipe(self, target: str, budget: Budget, seed: int) -> Recipe:
+        """What a training for ``target`` with ``budget`` reads."""
+        unread = HIGH_LEVEL_SETTINGS if target == "vae_latent" else LOW_LEVEL_SETTINGS
+        read = {name for name in Recipe.model_fields if hasattr(self, name)} - unread
+        return Recipe(**{name: getattr(self, name) for name in read}, budget=budget, seed=seed)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from neuraldiffuser.config.base import Section
+from neuraldiffuser.config.base import Section, narrow
 
 VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -187,11 +187,6 @@ class Reconstruction(ImageSettings, CalibrationSettings):
             if isinstance(variant.scale, str) and variant.scale != "auto":
                 check_lender(name, variant, self.variants)
         return self
-
-
-def narrow(section: Section, kind: type[Section]) -> Section:
-    """The part of a section that one of its base classes describes."""
-    return kind(**{name: getattr(section, name) for name in kind.model_fields})
 
 
 def resolve_scale(variant: Variant, variants: dict[str, Variant]) -> Variant:

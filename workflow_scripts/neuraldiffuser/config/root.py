@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from neuraldiffuser.config.base import Section
-from neuraldiffuser.config.decoder import DecoderSettings, Recipe
+from neuraldiffuser.config.decoder import Budget, DecoderSettings, Recipe
 from neuraldiffuser.config.description import Description
 from neuraldiffuser.config.encoding import EncodingSettings
 from neuraldiffuser.config.evaluation import Evaluation
@@ -102,14 +102,22 @@ class Config(Section):
         return self.description.presentation
 
     @property
-    def pretraining_recipe(self) -> Recipe:
-        """What the training of a decoder on the other subjects reads."""
-        return self.decoder.recipe(self.decoder.pretraining, self.seed)
+    def pretraining_recipes(self) -> dict[str, Recipe]:
+        """What the training of each target's decoder on the other subjects reads."""
+        return self._recipes(self.decoder.pretraining)
 
     @property
-    def finetuning_recipe(self) -> Recipe:
-        """What the training of a decoder on its own subject reads."""
-        return self.decoder.recipe(self.decoder.finetuning, self.seed)
+    def finetuning_recipes(self) -> dict[str, Recipe]:
+        """What the training of each target's decoder on its own subject reads."""
+        return self._recipes(self.decoder.finetuning)
+
+    def _recipes(self, budget: Budget) -> dict[str, Recipe]:
+        return {name: self.decoder.recipe(name, budget, self.seed) for name in self.targets.names}
+
+    @property
+    def alignments(self) -> dict[str, str]:
+        """How the decoded embeddings of each target are aligned."""
+        return {name: self.decoder.prediction.alignment_of(name) for name in self.targets.names}
 
     @property
     def network_loaders(self) -> dict[str, str]:
@@ -147,6 +155,17 @@ class Config(Section):
                         f"{key} names {subject}, which has no sessions in nsd.sessions; "
                         f"known subjects are {', '.join(self.nsd.sessions)}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def align_targets_that_exist(self) -> "Config":
+        """A misspelt target would silently stay as it is."""
+        for name in self.decoder.prediction.aligned_targets:
+            if name not in self.targets.names:
+                raise ValueError(
+                    f"decoder.prediction.aligned_targets names {name}, which is no target; known "
+                    f"targets are {', '.join(self.targets.names)}"
+                )
         return self
 
     @model_validator(mode="after")

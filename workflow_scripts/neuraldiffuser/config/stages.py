@@ -105,14 +105,19 @@ STAGES: dict[str, dict[str, str]] = {
         "seed": "seed",
     },
     "pretrain_decoder": {
-        "recipe": "pretraining_recipe",
+        "recipe": "pretraining_recipes.{target}",
     },
     "finetune_decoder": {
-        "recipe": "finetuning_recipe",
+        "recipe": "finetuning_recipes.{target}",
+        "validation_images": "decoder.validation_images",
+    },
+    "train_from_scratch": {
+        "recipe": "finetuning_recipes.{target}",
         "validation_images": "decoder.validation_images",
     },
     "predict_embeddings": {
-        "prediction": "decoder.prediction",
+        "prior_sampling": "decoder.prior_sampling",
+        "alignment": "alignments.{target}",
         "test_average": "voxels.test_average",
         "missing_repeats": "voxels.missing_repeats",
         "seed": "seed",
@@ -121,15 +126,8 @@ STAGES: dict[str, dict[str, str]] = {
         "settings": "decoder.ridge",
         "validation_images": "decoder.validation_images",
         "missing_repeats": "voxels.missing_repeats",
-        "alignments": "decoder.prediction.alignments",
+        "alignment": "alignments.{target}",
         "seed": "seed",
-    },
-    "decode_from_scratch": {
-        "recipe": "finetuning_recipe",
-        "validation_images": "decoder.validation_images",
-        "prediction": "decoder.prediction",
-        "test_average": "voxels.test_average",
-        "missing_repeats": "voxels.missing_repeats",
     },
     "collect_ground_truth": {
         "validation_images": "decoder.validation_images",

@@ -109,3 +109,9 @@ class TargetSettings(Section):
     clip_image: ClipImageSettings = Field(
         ClipImageSettings(), description="CLIP image layers, targets of the guidance decoders."
     )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every target."""
+        layers = (f"clip_image_{layer:02d}" for layer in self.clip_image.layers)
+        return ("vae_latent", "clip_text", *layers)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from neuraldiffuser import storage
-from neuraldiffuser.config.decoder import Prediction
+from neuraldiffuser.config.decoder import PriorSampling
 from neuraldiffuser.decoders.alignment import align_all
 from neuraldiffuser.decoders.prediction import TEST_AVERAGES, Decoded, Decoding, select_trials
 from neuraldiffuser.decoders.store import Decoder
@@ -18,7 +18,7 @@ def decode_unseen(
     decoder: Decoder,
     voxels: Voxels,
     *,
-    prediction: Prediction,
+    prior_sampling: PriorSampling,
     test_average: str,
     missing_repeats: str,
     seed: int,
@@ -28,12 +28,12 @@ def decode_unseen(
     Args:
         decoder: trained on the subject.
         voxels: of the subject.
-        prediction: draws of the prior.
+        prior_sampling: draws and steps of the prior.
         test_average: a name in ``TEST_AVERAGES``.
         missing_repeats: a name in ``repeats.MISSING_REPEATS``.
         seed: of the prior's noise, with each image's id.
     """
-    decoding = Decoding(decoder, voxels.subject, prediction, seed)
+    decoding = Decoding(decoder, voxels.subject, prior_sampling, seed)
     average = TEST_AVERAGES[test_average]
     trials = {
         "test": voxels.test,

@@ -1,4 +1,4 @@
-"""From a finetuned decoder and a subject's voxels to decoded embeddings.
+"""From a trained decoder and a subject's voxels to decoded embeddings.
 
 Registry ``TEST_AVERAGES``: where the repeats of an image are averaged.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from neuraldiffuser import runtime
-from neuraldiffuser.config.decoder import Prediction
+from neuraldiffuser.config.decoder import PriorSampling
 from neuraldiffuser.decoders.architectures import HighLevelDecoder
 from neuraldiffuser.decoders.prior import SAMPLING_STEPS, cosine_schedule, draw_noise, sample
 from neuraldiffuser.decoders.store import Decoder
@@ -41,7 +41,7 @@ class Decoding:
 
     decoder: Decoder
     subject: str
-    prediction: Prediction
+    prior_sampling: PriorSampling
     seed: int
 
 
@@ -72,7 +72,7 @@ def _decode_batch(
 
 def sample_mean(decoding: Decoding, brain: torch.Tensor, ids: np.ndarray) -> torch.Tensor:
     """Mean of the prior's draws for backbone tokens (n, T, D); noise by seed, id and draw."""
-    prior, settings = decoding.decoder.model.prior, decoding.prediction
+    prior, settings = decoding.decoder.model.prior, decoding.prior_sampling
     levels = cosine_schedule(decoding.decoder.recipe.prior.timesteps)
     steps = SAMPLING_STEPS[settings.prior_sampling](levels, settings.prior_steps)
     total = torch.zeros_like(brain)
