@@ -1,6 +1,7 @@
 """Artefacts are written whole or not at all, and read by id or refused."""
 
 import os
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -92,14 +93,59 @@ def test_json_refuses_nan(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_reading_rows_by_slice_equals_reading_them_one_by_one(tmp_path):
-    path, values = tmp_path / "rows.h5", np.random.default_rng(1).normal(size=(50, 3))
-    storage.write_arrays(path, {"id": np.arange(50), "embedding": values})
-    with h5py.File(path) as file:
-        dense, sparse = np.arange(5, 40, 2), np.array([1, 48])
-        for rows in (dense, sparse):
-            read = storage._read_sorted_rows(file["embedding"], rows)
-            np.testing.assert_array_equal(read, values[rows])
+WANTED = {
+    "neighbours": np.arange(5, 40),
+    "few": np.array([1, 48]),
+    "shuffled": np.random.default_rng(2).permutation(50),
+    "repeated": np.array([49, 0, 0, 31, 49, 30]),
+    "none": np.empty(0, np.int64),
+}
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 7, 100])
+@pytest.mark.parametrize("rows", WANTED.values(), ids=WANTED)
+def test_picked_rows_are_those_of_the_array_whatever_the_blocks(
+    monkeypatch, tmp_path, rows, rows_at_once
+):
+    values = np.random.default_rng(1).normal(size=(50, 3))
+    monkeypatch.setattr(storage, "BYTES_AT_ONCE", rows_at_once * values[0].nbytes)
+    storage.write_arrays(tmp_path / "rows.h5", {"embedding": values})
+    with h5py.File(tmp_path / "rows.h5") as file:
+        np.testing.assert_array_equal(storage.pick_rows(file["embedding"], rows), values[rows])
+
+
+def most_bytes(function):
+    """The most bytes that Python and numpy held beside what was there, while ``function`` ran."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("arrange", [np.sort, np.asarray], ids=["ascending", "shuffled"])
+def test_rows_are_read_in_little_more_memory_than_theirs(tmp_path, arrange):
+    """63,000 of 73,000 rows, as in pretraining, but a tenth of them and 4 kB each."""
+    path, rng = tmp_path / "rows.h5", np.random.default_rng(0)
+    ids, values = np.arange(7300), rng.integers(1000, size=(7300, 2048), dtype=np.int16)
+    storage.write_arrays(path, {"id": ids, "embedding": values})
+    wanted = arrange(rng.permutation(ids)[:6300])
+    expected = values[wanted]
+    np.testing.assert_array_equal(storage.read_rows(path, wanted), expected)
+    held = most_bytes(lambda: storage.read_rows(path, wanted))
+    assert expected.nbytes <= held < 1.2 * expected.nbytes
+
+
+def test_values_are_looked_at_in_little_memory():
+    values = np.zeros((5000, 1000), np.float16)
+    values[[0, 4999], [0, 999]] = np.nan, np.inf
+
+    def look():
+        with pytest.raises(DataError, match="holds 2 non-finite values out of 5000000"):
+            storage.require_finite(values, "values")
+
+    assert most_bytes(look) < 0.3 * values.nbytes
 
 
 def test_a_mapped_array_equals_the_one_that_is_read_however_it_is_stored(tmp_path):

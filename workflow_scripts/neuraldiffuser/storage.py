@@ -13,6 +13,8 @@ import pandas as pd
 
 from neuraldiffuser.errors import DataError
 
+BYTES_AT_ONCE = 1 << 20  # of rows that are read, or looked at, in one go
+
 
 @contextmanager
 def replace_atomically(path: Path | str) -> Iterator[Path]:
@@ -35,7 +37,10 @@ def replace_atomically(path: Path | str) -> Iterator[Path]:
 
 def require_finite(array: np.ndarray, what: str) -> None:
     """Raises DataError naming ``what`` if ``array`` holds a NaN or an infinity."""
-    broken = array.size - int(np.isfinite(array).sum())
+    rows = np.atleast_1d(array)
+    step = rows_at_once(rows)
+    parts = (rows[start : start + step] for start in range(0, len(rows), step))
+    broken = sum(int((~np.isfinite(part)).sum()) for part in parts)
     if broken:
         raise DataError(
             f"{what} holds {broken} non-finite values out of {array.size}; "
@@ -137,22 +142,27 @@ def read_rows(
             f"{path} lacks {len(set(missing.tolist()))} of the ids asked for, "
             f"{int(missing[0])} among them; delete it and run the workflow again."
         )
-    wanted, inverse = np.unique(order[position], return_inverse=True)
     with open_arrays(path) as file:
-        return _read_sorted_rows(file[name], wanted)[inverse]
+        return pick_rows(file[name], order[position])
 
 
-def _read_sorted_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
-    """Reads ascending rows; in one slice where at least half of its rows are wanted.
+def pick_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
+    """Rows of an array in a file, in any order, in little more memory than theirs.
 
-    HDF5 walks a list of rows one by one, which is far slower than a slice.
+    Neighbours are read as one slice: HDF5 walks a list of rows one by one, which is far slower.
     """
-    if not len(rows):
-        return dataset[:0]
-    first, last = int(rows[0]), int(rows[-1])
-    if 2 * len(rows) >= last - first + 1:
-        return dataset[first : last + 1][rows - first]
-    return dataset[rows]
+    picked = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
+    order = np.argsort(rows, kind="stable")
+    ends = 1 + np.flatnonzero(np.diff(rows[order] // rows_at_once(dataset)))
+    for block in np.split(order, ends) if len(rows) else ():
+        first, last = int(rows[block[0]]), int(rows[block[-1]])
+        picked[block] = dataset[first : last + 1][rows[block] - first]
+    return picked
+
+
+def rows_at_once(array: np.ndarray | h5py.Dataset) -> int:
+    """How many rows of an array have ``BYTES_AT_ONCE``; at least one."""
+    return max(BYTES_AT_ONCE * len(array) // max(array.nbytes, 1), 1)
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
