@@ -2,7 +2,7 @@
 
 A batch is a pure function of its step: it needs no state, so a training that resumes at any step
 meets the same trials. Tables lie on the device while they fit beside what is trained; rows of the
-others are gathered on the host, in pinned memory, and copied while the device still computes.
+others are gathered on the host, in pinned memory, while the device computes, and copied after it.
 """
 
 from collections.abc import Iterable
