@@ -17,6 +17,7 @@ from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.evaluation import BootstrapSettings
 from neuraldiffuser.evaluation.decoding import MEASURES, Accuracy, measure_decoding
 from neuraldiffuser.evaluation.predictors import (
+    LAYER_MEAN,
     MEAN_FEATURE,
     PREDICTORS,
     held_out_ids,
@@ -27,7 +28,6 @@ from neuraldiffuser.evaluation.predictors import (
 )
 from neuraldiffuser.evaluation.statistics import bootstrap_mean
 
-LAYER_MEAN = "guidance"  # the mean over the guidance layers
 COLUMNS = ["target", "predictor", "measure", "value", "std", "low", "high", "n", "dimensions"]
 
 Found = dict[tuple[str, str, str], Accuracy]  # target, predictor, measure

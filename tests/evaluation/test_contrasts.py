@@ -1,23 +1,25 @@
 """Contrasts with the controls, against plain loops over images, with planted differences."""
 
 import itertools
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
+from neuraldiffuser.config.evaluation import BootstrapSettings, RetrievalMeasure
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.contrasts import (
     compare_predictors,
     describe,
     list_pearson,
     list_retrieval,
+    name_retrieval,
     summarise_predictors,
 )
 
 BOOTSTRAP = BootstrapSettings(draws=4000)
-LAYERS = ("clip_image_02", "clip_image_04")
+GUIDANCE_LAYERS = ("clip_image_02", "clip_image_04")
 IDS = {  # two subjects share their test images but for one, and no validation image
     ("subj01", "test"): range(40),
     ("subj02", "test"): range(40, -1, -1),
@@ -37,7 +39,7 @@ def retrieval():
         for number in ids:
             trials = 1 + number % 3
             for output, method, direction in itertools.product(
-                OUTPUTS, (*LAYERS, "clip_text", "vote"), ("image", "brain")
+                OUTPUTS, (*GUIDANCE_LAYERS, "clip_text", "vote"), ("image", "brain")
             ):
                 key = (subject, split, number, *output, method, direction, "drawn")
                 rows.append((*key, generator.integers(0, trials + 1), trials))
@@ -62,9 +64,11 @@ def test_means_pool_layers_directions_and_subjects(retrieval):
             retrieval, **test, method="clip_text", direction="image"
         ),
         "both_retrieval_vote_drawn": rate(retrieval, **test, method="vote"),
-        "brain_retrieval_layers_drawn": rate(retrieval, **test, method=LAYERS, direction="brain"),
+        "brain_retrieval_layers_drawn": rate(
+            retrieval, **test, method=GUIDANCE_LAYERS, direction="brain"
+        ),
         "both_embedding_retrieval_layers_drawn": rate(
-            retrieval, **test | {"output": "embedding"}, method=LAYERS
+            retrieval, **test | {"output": "embedding"}, method=GUIDANCE_LAYERS
         ),
     }
     for measure, value in expected.items():
@@ -161,4 +165,12 @@ def test_every_measure_has_words_and_a_unit(retrieval):
     assert describe("both_embedding_retrieval_clip_image_02_drawn") == (
         "retrieval in both directions of embeddings by layer 2 alone among drawn candidates"
     )
-    assert describe(FindingSettings().pretraining_gain)
+
+
+def test_whatever_pretraining_may_have_to_beat_is_measured_and_has_words(retrieval):
+    fields = RetrievalMeasure.model_fields
+    drawn, everybody = (retrieval.assign(pool=pool) for pool in ("drawn", "all"))
+    measured = set(list_retrieval(pd.concat([drawn, everybody]))["measure"])
+    for values in itertools.product(*(get_args(field.annotation) for field in fields.values())):
+        name = name_retrieval(**dict(zip(fields, values, strict=True)))
+        assert name in measured and describe(name)

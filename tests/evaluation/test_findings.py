@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
+from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings, RetrievalMeasure
+from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.evaluation.findings import build_findings
 
 SETTINGS = FindingSettings(
@@ -26,7 +27,7 @@ DIFFERENCES = {
     ("guided", "wrong_image", "pixcorr"): (0.04, 0.13),
     ("wrong_image", "unguided", "pixcorr"): (-0.05, 0.02),
 }
-MEASURE = SETTINGS.pretraining_gain
+MEASURE = "both_retrieval_layers_all"  # of the default pretraining_gain
 # (control, split, measure): low and high ends of decoder minus control.
 CONTRASTS = {
     ("scratch", "test", MEASURE): (0.05, 0.15),
@@ -165,8 +166,9 @@ def test_each_threshold_that_is_missed_fails_its_own_claim_only(change, name):
 
 
 PRETRAINING = (
-    "finetuning after pretraining minus training from scratch for as many steps is above zero: "
-    "retrieval in both directions by single guidance layers among all images"
+    "finetuning after pretraining minus training from scratch (one training each, with equal steps "
+    "but for those of pretraining) is above zero: retrieval in both directions by single guidance "
+    "layers among all images"
 )
 
 
@@ -179,13 +181,26 @@ def test_pretraining_must_beat_training_from_scratch_on_test_images_over_all_sub
 
 
 def test_the_measure_of_the_claim_about_pretraining_is_the_configured_one():
-    other = "image_retrieval_vote_drawn"
+    other = RetrievalMeasure(direction="image", output="embedding", method="vote", pool="drawn")
     settings = SETTINGS.model_copy(update={"pretraining_gain": other})
-    assert PRETRAINING not in verdicts(build(settings=settings))
-    added = CONTRASTS | {("scratch", "test", other): (0.1, 0.2)}
-    name = [n for n in verdicts(build(settings=settings, contrasts=added)) if "pretraining" in n]
-    assert name[0].endswith(
-        "image retrieval by the vote of the guidance layers among drawn candidates"
+    measured = ("scratch", "test", "image_embedding_retrieval_vote_drawn")
+    findings = build(settings=settings, contrasts=CONTRASTS | {measured: (-0.1, 0.2)})
+    (name,) = [name for name in verdicts(findings) if "pretraining" in name]
+    assert name.endswith(
+        "image retrieval of embeddings by the vote of the guidance layers among drawn candidates"
+    )
+    assert not verdicts(findings)[name]
+
+
+def test_a_claim_about_what_was_not_measured_does_not_vanish():
+    lacking = {key: ends for key, ends in CONTRASTS.items() if key[:2] != ("scratch", "test")}
+    elsewhere = lacking | {("scratch", "test", "both_retrieval_vote_all"): (0.1, 0.2)}
+    with pytest.raises(ConfigError) as error:
+        build(contrasts=elsewhere)
+    assert str(error.value) == (
+        "evaluation.findings.pretraining_gain asks for retrieval in both directions by single "
+        "guidance layers among all images, which was not measured; choose a retrieval that "
+        "evaluation/predictor_comparisons.csv holds."
     )
 
 
@@ -200,10 +215,11 @@ def test_without_a_control_nothing_is_said_of_it():
 def test_sentences_say_by_how_much_the_decoder_beats_a_control_or_does_not():
     sentences = [o["sentence"] for o in build()["observations"] if "sentence" in o]
     single = "in retrieval in both directions by single guidance layers among all images: "
+    scratch = "a decoder trained from scratch for as many steps as finetuning"
     assert sentences == [
-        f"The decoder beats a decoder trained from scratch for as many steps {single}"
+        f"The decoder beats {scratch} {single}"
         "0.600 against 0.500, by 0.100 [0.050, 0.150] (50 test images).",
-        f"The decoder beats a decoder trained from scratch for as many steps {single}"
+        f"The decoder beats {scratch} {single}"
         "0.560 against 0.500, by 0.060 [0.020, 0.100] (50 validation images).",
         f"The decoder falls short of ridge regression {single}"
         "0.440 against 0.500, by 0.060 [0.030, 0.090] (50 test images).",

@@ -62,6 +62,24 @@ class RetrievalSettings(Section):
     seed: int = Field(0, ge=0, description="Seed of the draws.")
 
 
+class RetrievalMeasure(Section):
+    """One of the accuracies of retrieval by which decoders and their controls are compared."""
+
+    direction: Literal["image", "brain", "both"] = Field(
+        "both", description="Images by brains, brains by images, or the mean of both."
+    )
+    output: Literal["projection", "embedding"] = Field(
+        "projection", description="Which output of the decoders is compared with the targets."
+    )
+    method: Literal["clip_text", "layers", "vote"] = Field(
+        "layers",
+        description="The text alone, single guidance layers (their mean), or the layers' vote.",
+    )
+    pool: Literal["drawn", "all"] = Field(
+        "all", description="Candidates: drawn ones, or all images."
+    )
+
+
 class FindingSettings(Section):
     """What the findings are computed from, named before anything is measured."""
 
@@ -81,12 +99,11 @@ class FindingSettings(Section):
     retrieval_over_chance: float | None = Field(
         None, gt=0, description="Image retrieval in multiples of chance; empty: only observed."
     )
-    pretraining_gain: str = Field(
-        "both_retrieval_layers_all",
-        pattern=r"^(image|brain|both)_(embedding_)?retrieval_(clip_text|layers|vote)_(drawn|all)$",
+    pretraining_gain: RetrievalMeasure = Field(
+        default_factory=RetrievalMeasure,
         description="Retrieval of test images on which finetuning after pretraining must beat "
-        "training from scratch for as many steps, where decoder.controls names scratch: direction "
-        "(both: their mean), method (layers: the mean of single guidance layers), candidates.",
+        "training from scratch for as many steps as finetuning, where decoder.controls names "
+        "scratch.",
     )
     guidance_correlation: Fraction | None = Field(
         None, description="Pearson r of the decoded guidance features; empty: only observed."

@@ -7,22 +7,33 @@ holds for test images, which subjects share, and for validation images, which th
 """
 
 import re
+from typing import TypeVar
 
 import pandas as pd
 
 from neuraldiffuser.config.evaluation import BootstrapSettings
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.images import name_ids
-from neuraldiffuser.evaluation.predictors import DECODER, GUIDANCE, RIDGE, SCRATCH, is_guidance
+from neuraldiffuser.evaluation.predictors import (
+    DECODER,
+    GUIDANCE,
+    LAYER_MEAN,
+    RIDGE,
+    SCRATCH,
+    is_guidance,
+)
 from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
 from neuraldiffuser.evaluation.statistics import bootstrap_ratio
 
 ALL_SUBJECTS = "all"
-LAYERS = "layers"  # single guidance layers, averaged
+SINGLE_LAYERS = "layers"  # retrieval by one guidance layer at a time, averaged over layers
 BOTH = "both"  # image and brain retrieval, averaged
 OUTPUTS = {"projection": "retrieval", "embedding": "embedding_retrieval"}
-PEARSON = {"clip_text": "pearson_clip_text", "guidance": "pearson_layers"}
-PEARSON |= {"vae_latent": "pearson_vae_latent"}
+PEARSON = {
+    "clip_text": "pearson_clip_text",
+    LAYER_MEAN: "pearson_layers",
+    "vae_latent": "pearson_vae_latent",
+}
 CONTROLS = (SCRATCH, RIDGE)
 
 VALUES = ["subject", "split", "id", "predictor", "measure", "value", "weight"]
@@ -36,6 +47,23 @@ def unit_of(measure: str) -> str:
     return "correlation" if measure.startswith("pearson_") else "share identified"
 
 
+Names = TypeVar("Names", str, pd.Series)
+
+
+def name_retrieval(
+    direction: Names, method: Names, pool: Names, *, output: str = "projection"
+) -> Names:
+    """The measure of retrieval, such as ``image_retrieval_vote_all``; of texts or of columns.
+
+    Args:
+        direction: image, brain or both.
+        method: a target, ``SINGLE_LAYERS`` or ``VOTE``.
+        pool: of candidates, drawn or all.
+        output: key of ``OUTPUTS``.
+    """
+    return direction + f"_{OUTPUTS[output]}_" + method + "_" + pool
+
+
 def list_retrieval(images: pd.DataFrame) -> pd.DataFrame:
     """Retrieval by image as measures: single methods, layers averaged, both directions averaged.
 
@@ -47,7 +75,7 @@ def list_retrieval(images: pd.DataFrame) -> pd.DataFrame:
             trials.
     """
     single = images[[is_guidance(method) for method in images["method"]]]
-    methods = pd.concat([images, single.assign(method=LAYERS)])
+    methods = pd.concat([images, single.assign(method=SINGLE_LAYERS)])
     rows = pd.concat([methods, methods.assign(direction=BOTH)])
     projecting = set(rows.loc[rows["output"] == "projection", "predictor"])
     own = rows[(rows["output"] == "projection") | ~rows["predictor"].isin(projecting)]
@@ -58,7 +86,7 @@ def list_retrieval(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def _name_rows(rows: pd.DataFrame, output: str) -> pd.DataFrame:
-    names = rows["direction"] + f"_{OUTPUTS[output]}_" + rows["method"] + "_" + rows["pool"]
+    names = name_retrieval(rows["direction"], rows["method"], rows["pool"], output=output)
     named = rows.assign(measure=names, value=rows["successes"], weight=rows["trials"])
     return named[VALUES]
 
@@ -175,7 +203,7 @@ DIRECTION_WORDS = {"image": "image retrieval", "brain": "brain retrieval"}
 DIRECTION_WORDS |= {BOTH: "retrieval in both directions"}
 METHOD_WORDS = {
     "clip_text": "by the text alone",
-    LAYERS: "by single guidance layers",
+    SINGLE_LAYERS: "by single guidance layers",
     VOTE: "by the vote of the guidance layers",
 }
 POOL_WORDS = {DRAWN: "among drawn candidates", ALL: "among all images"}

@@ -8,10 +8,18 @@ import numpy as np
 import pandas as pd
 
 from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
+from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.evaluation import contrasts
 from neuraldiffuser.evaluation.metrics import AREAS, DIRECTIONS, brain_metric
-from neuraldiffuser.evaluation.predictors import DECODER, MEAN_FEATURE, RIDGE, SCRATCH, TEST
-from neuraldiffuser.evaluation.retrieval import DRAWN, VOTE
+from neuraldiffuser.evaluation.predictors import (
+    DECODER,
+    LAYER_MEAN,
+    MEAN_FEATURE,
+    RIDGE,
+    SCRATCH,
+    TEST,
+)
+from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
 from neuraldiffuser.evaluation.statistics import bootstrap_mean
 
 GUIDED, UNGUIDED, WRONG_IMAGE = "guided", "unguided", "wrong_image"
@@ -23,11 +31,14 @@ DETAILS = {  # of the brain correlations, only the configured direction is told 
     for of_ceiling in (False, True)
 }
 CONTROL_WORDS = {
-    SCRATCH: "a decoder trained from scratch for as many steps",
+    SCRATCH: "a decoder trained from scratch for as many steps as finetuning",
     RIDGE: "ridge regression",
 }
 TOLD = (  # of the comparisons with controls, those of which observations tell
-    *(f"{contrasts.BOTH}_retrieval_{way}_all" for way in ("clip_text", contrasts.LAYERS, VOTE)),
+    *(
+        contrasts.name_retrieval(contrasts.BOTH, method, ALL)
+        for method in ("clip_text", contrasts.SINGLE_LAYERS, VOTE)
+    ),
     *contrasts.PEARSON.values(),
 )
 
@@ -126,6 +137,9 @@ def build_findings(
         noise_ceilings: by subject (voxels,) percent of variance.
         settings: metrics and thresholds named beforehand.
         bootstrap: for the mean noise ceiling over voxels.
+
+    Raises:
+        ConfigError: pretraining shall pay on a retrieval that was not measured.
     """
     claims, observations = [], []
     differences = claimed_differences(settings)
@@ -135,8 +149,9 @@ def build_findings(
             observations.append(_estimate_difference(row, "").observe())
         for difference in claimed:
             claims.append(_claim(_estimate_difference(row, difference.words), difference.rule))
-    claims.extend(claim_pretraining(predictors, settings.pretraining_gain))
-    observations.extend(observe_controls(predictors, settings.pretraining_gain))
+    gain = contrasts.name_retrieval(**settings.pretraining_gain.model_dump())
+    claims.extend(claim_pretraining(predictors, gain))
+    observations.extend(observe_controls(predictors, gain))
     thresholds = [
         (settings.ground_truth_pixcorr, at_least, estimate_ground_truth(summary)),
         (settings.retrieval_over_chance, at_least, estimate_retrieval(retrieval)),
@@ -174,15 +189,25 @@ def _claim(estimate: Estimate, rule: Rule) -> dict[str, Any]:
 
 
 def claim_pretraining(predictors: pd.DataFrame, measure: str) -> Iterable[dict[str, Any]]:
-    """Finetuning after pretraining beats training from scratch on held-out retrieval."""
-    for row in _over_subjects(predictors).itertuples():
-        if (row.second, row.split, row.measure) == (SCRATCH, TEST, measure):
-            name = (
-                "finetuning after pretraining minus training from scratch for as many steps is "
-                f"above zero: {contrasts.describe(measure)}"
-            )
-            estimate = Estimate(name, row.difference, row.low, row.high, row.n, row.unit)
-            yield _claim(estimate, above(0))
+    """Finetuning after pretraining beats training from scratch on held-out retrieval.
+
+    The control has as many steps as finetuning; pretraining adds its own to those of the decoder.
+    """
+    compared = _choose(_over_subjects(predictors), {"second": SCRATCH, "split": TEST})
+    chosen = _choose(compared, {"measure": measure})
+    if chosen.empty and len(compared):
+        raise ConfigError(
+            f"evaluation.findings.pretraining_gain asks for {contrasts.describe(measure)}, which "
+            "was not measured; choose a retrieval that evaluation/predictor_comparisons.csv holds."
+        )
+    for row in chosen.itertuples():
+        name = (
+            "finetuning after pretraining minus training from scratch (one training each, with "
+            "equal steps but for those of pretraining) is above zero: "
+            f"{contrasts.describe(measure)}"
+        )
+        estimate = Estimate(name, row.difference, row.low, row.high, row.n, row.unit)
+        yield _claim(estimate, above(0))
 
 
 def observe_controls(predictors: pd.DataFrame, measure: str) -> Iterable[dict[str, Any]]:
@@ -275,7 +300,7 @@ def estimate_mean_predictor(tables: Mapping[str, pd.DataFrame]) -> Iterable[Esti
 def _estimate_decoding(
     tables: Mapping[str, pd.DataFrame], *, predictor: str, name: str
 ) -> Iterable[Estimate]:
-    wanted = {"split": TEST, "target": "guidance", "measure": "pearson_dimensions"}
+    wanted = {"split": TEST, "target": LAYER_MEAN, "measure": "pearson_dimensions"}
     for subject, table in tables.items():
         for row in _choose(table, wanted | {"predictor": predictor}).itertuples():
             title = f"Pearson r of {subject}'s {name}"

@@ -19,6 +19,7 @@ PREDICTORS = (DECODER, SCRATCH, RIDGE)  # those that leave embeddings
 TEST, VALIDATION = "test", "validation"
 SPLITS = (TEST, VALIDATION)
 GUIDANCE = "clip_image_"  # begins the name of every guidance layer
+LAYER_MEAN = "guidance"  # the pseudo-target that averages the guidance layers
 ROWS_AT_ONCE = 1024
 
 Files = Mapping[str, Mapping[str, Path]]  # target, predictor: path

@@ -11,8 +11,8 @@ import pandas as pd
 from neuraldiffuser import storage
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation import contrasts
-from neuraldiffuser.evaluation.predictors import DECODER, SPLITS, TEST
-from neuraldiffuser.evaluation.retrieval import ALL, DRAWN
+from neuraldiffuser.evaluation.predictors import DECODER, LAYER_MEAN, SPLITS, TEST
+from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
 from neuraldiffuser.reporting import labels, plots, style, words
 from neuraldiffuser.reporting.result import Figure
 from neuraldiffuser.reporting.sources import Sources, read_chances
@@ -23,16 +23,15 @@ MEASURES = {
     "pearson_samples_raw": "Pearson r\nover dimensions, raw",
     "pearson_samples_centred": "Pearson r\nover dimensions, centred",
 }
-LAYER_MEAN = "guidance"  # the pseudo-target that averages the guidance layers
 CONTRASTED = (  # what the figure of differences shows, top to bottom
     *(
-        f"{direction}_retrieval_{method}_{ALL}"
+        contrasts.name_retrieval(direction, method, ALL)
         for direction in ("image", "brain")
-        for method in ("clip_text", contrasts.LAYERS, "vote")
+        for method in ("clip_text", contrasts.SINGLE_LAYERS, VOTE)
     ),
     *(
-        f"{contrasts.BOTH}_embedding_retrieval_{method}_{ALL}"
-        for method in ("clip_text", contrasts.LAYERS)
+        contrasts.name_retrieval(contrasts.BOTH, method, ALL, output="embedding")
+        for method in ("clip_text", contrasts.SINGLE_LAYERS)
     ),
     "pearson_clip_text",
     "pearson_layers",
@@ -61,7 +60,8 @@ def draw_decoding(sources: Sources, experiment: Presentation) -> Figure:
         "deviation over dimensions (upper two) or test images (lower two). z is the autoencoder's "
         "latent, c the text embedding, g the guidance features by CLIP layer. Marks on a bar say "
         "what others score on the same images: ridge regression, a decoder trained from scratch "
-        "for as many steps, and a predictor that always answers with the mean training feature. "
+        "for as many steps as finetuning, and a predictor that always answers with the mean "
+        "training feature. "
         "Raw values over dimensions are inflated by what all images share, which the mean feature "
         "has too; centred ones are taken after that mean has been subtracted from both sides. "
         "What lies below −1 is cut off.",
@@ -143,10 +143,10 @@ def draw_retrieval(sources: Sources, experiment: Presentation) -> Figure:  # noq
         caption="Image retrieval: given a brain, find its image among test images; brain "
         "retrieval: given an image, find its brain (the peers' code exchanges the two labels). "
         "Upper row: among randomly drawn candidates, as published; lower row: among all test "
-        "images. Points are means over subjects with bootstrap intervals over images; the dashed "
-        "line is chance. Decoders retrieve with their projections, by cosine; ridge regression has "
-        "none and retrieves with its embeddings, by the cosine of what they add to the mean "
-        "training feature.",
+        "images. Points are means over subjects, of one training each, with bootstrap intervals "
+        "over images; the dashed line is chance. Decoders retrieve with their projections, by "
+        "cosine; ridge regression has none and retrieves with its embeddings, by the cosine of "
+        "what they add to the mean training feature.",
         alt=_tell_retrieval(data),
         data=data,
         image=style.encode_figure(figure),
@@ -183,7 +183,7 @@ def _tell_retrieval(data: pd.DataFrame) -> str:
     if data.empty:
         return "No retrieval has been evaluated."
     told = []
-    shown = data[data["method"].isin([labels.label_method(m) for m in ("clip_text", "vote")])]
+    shown = data[data["method"].isin([labels.label_method(m) for m in ("clip_text", VOTE)])]
     for (pool, direction, method), rows in shown.groupby(
         ["pool", "direction", "method"], sort=False
     ):
@@ -226,7 +226,9 @@ def draw_predictor_differences(sources: Sources, experiment: Presentation) -> Fi
         caption="Each point is the mean over held-out images of the decoder's value minus a "
         "control's on the same image, averaged over the subjects who saw it; the line is the "
         "bootstrap interval over images, whoever saw them. Right of the vertical line the decoder "
-        "is better. From scratch: the same network trained for as many steps without pretraining. "
+        "is better. From scratch: the same network trained for as many steps as finetuning; the "
+        "decoder had the steps of pretraining besides. Every network was trained once, from one "
+        "seed: the intervals tell what other images would change, not what another training would. "
         "Retrieval is among all images of the kind, as a share identified. Retrieval of embeddings "
         "compares like with like: both by the embeddings that reconstruction uses. Neither kind of "
         "image was seen in finetuning.",

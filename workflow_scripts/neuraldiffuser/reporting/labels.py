@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from neuraldiffuser.config.evaluation import Judge
 from neuraldiffuser.config.reconstruction import Variant
 from neuraldiffuser.config.report import Presentation
-from neuraldiffuser.evaluation.contrasts import LAYERS, RETRIEVAL
+from neuraldiffuser.evaluation.contrasts import RETRIEVAL, SINGLE_LAYERS
 from neuraldiffuser.evaluation.metrics import AREAS, Metric, brain_metric, metrics_of
 from neuraldiffuser.evaluation.predictors import DECODER, RIDGE, SCRATCH
 from neuraldiffuser.evaluation.retrieval import VOTE
@@ -72,7 +72,7 @@ def label_predictor(name: str) -> str:
 def label_method(method: str) -> str:
     """By what something is retrieved: an embedding alone, or all guidance layers."""
     known = {"clip_text": "c (text) alone", VOTE: "vote of all g layers"}
-    known |= {LAYERS: "single g layers (mean)"}
+    known |= {SINGLE_LAYERS: "single g layers (mean)"}
     return known.get(method) or label_target(method)
 
 
@@ -83,7 +83,7 @@ def rank_target(target: str) -> int:
 
 def rank_method(method: str) -> int:
     """Order of retrieval: text alone, the vote, single layers."""
-    return {"clip_text": -3, VOTE: -2, LAYERS: -1}.get(method) or rank_target(method)
+    return {"clip_text": -3, VOTE: -2, SINGLE_LAYERS: -1}.get(method) or rank_target(method)
 
 
 def label_measure(measure: str) -> str:

@@ -76,7 +76,8 @@ BRAIN_CORRELATIONS = {
 }
 CONTROLS = {
     "ridge": "ridge regression on voxels averaged over repeats",
-    "scratch": "the same network finetuned for as many steps from random weights",
+    "scratch": "the same network trained from random weights for as many steps as finetuning, "
+    "without those of pretraining",
 }
 VOTES = {
     "majority": "majority of the layers' first choices, ties broken by summed similarity",
@@ -210,5 +211,6 @@ def _tell_evaluation(evaluation: Evaluation) -> str:
         "cosine, embeddings by the cosine of what they add to the mean training feature; the "
         f"guidance layers vote: {VOTES[retrieval.vote]}. Intervals: {100 * bootstrap.level:g} % "
         f"bootstrap over images with {words.group_thousands(bootstrap.draws)} draws, after "
-        "averaging over repeats and subjects."
+        "averaging over repeats and subjects. They tell what other images would change, not what "
+        "another training would: every network was trained once, from one seed."
     )
