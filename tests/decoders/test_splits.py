@@ -16,10 +16,6 @@ def test_a_seeded_choice_of_images_in_ascending_order():
     assert (validation_ids(TRIALS, count=6, seed=2) != chosen).any()
 
 
-def test_none_may_be_held_out():
-    assert validation_ids(TRIALS, count=0, seed=1).tolist() == []
-
-
 def test_something_must_be_left():
     with pytest.raises(ConfigError) as error:
         validation_ids(TRIALS, count=20, seed=1)

@@ -10,7 +10,7 @@ def validation_ids(training_ids: np.ndarray, *, count: int, seed: int) -> np.nda
 
     Args:
         training_ids: 73k ids of training trials, in any order, repeated or not.
-        count: how many images to hold out; may be 0.
+        count: how many images to hold out.
         seed: of the choice.
 
     Returns:
@@ -20,7 +20,7 @@ def validation_ids(training_ids: np.ndarray, *, count: int, seed: int) -> np.nda
         ConfigError: nothing would be left to train on.
     """
     images = np.unique(training_ids)
-    if count and count >= len(images):
+    if count >= len(images):
         raise ConfigError(
             f"decoder.validation_images is {count}, but there are only {len(images)} training "
             "images; hold out fewer."
