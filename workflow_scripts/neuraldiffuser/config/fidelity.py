@@ -188,8 +188,9 @@ SWITCHES: tuple[Switch, ...] = (
         released="convnext",
         corrected="autoencoder",
         why="The released code imitates VICRegL's ConvNeXt-XL, whose 6.5 GB may not be used "
-        "commercially. The encoder of the autoencoder is there anyway and knows what its latents "
-        "hold.",
+        "commercially. It shows it images that were shrunk to 224 pixels and enlarged to 512; here "
+        "the stimuli's own 425 are enlarged, in either reading. The encoder of the autoencoder is "
+        "there anyway and knows what its latents hold.",
     ),
     Switch(
         key="decoder.optimiser.decay_groups",
