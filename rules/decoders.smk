@@ -22,6 +22,7 @@ rule pretrain_decoder:
     resources:
         gpu=GPUS * DECODER_PROCESSES,
         processes=DECODER_PROCESSES,
+        nodes=1,
         mem_mb=get_training_memory,
         runtime=CONFIG.runtime.decoder_minutes,
     params:
@@ -54,6 +55,7 @@ rule finetune_decoder:
     resources:
         gpu=GPUS * DECODER_PROCESSES,
         processes=DECODER_PROCESSES,
+        nodes=1,
         mem_mb=get_training_memory,
         runtime=CONFIG.runtime.decoder_minutes,
     params:
@@ -86,6 +88,7 @@ rule train_from_scratch:
     resources:
         gpu=GPUS * DECODER_PROCESSES,
         processes=DECODER_PROCESSES,
+        nodes=1,
         mem_mb=get_training_memory,
         runtime=CONFIG.runtime.decoder_minutes,
     params:

@@ -86,6 +86,18 @@ def test_numbers_written_as_text_by_yaml_are_read_as_numbers():
             "config: voxels.normalisation is global_training, but the betas of nsd.source mindeye2 "
             "are normalised already; set voxels.normalisation to none.",
         ),
+        (
+            {"runtime": {"decoder_processes": 4}},
+            "config: runtime.decoder_processes is 4, which does not divide the 42 trials that a "
+            "batch of decoder.finetuning takes from each subject; choose a divisor or another "
+            "batch_size.",
+        ),
+        (
+            {"runtime": {"decoder_processes": 7}},
+            "config: runtime.decoder_processes is 7, which does not divide the 6 trials that a "
+            "batch of decoder.pretraining takes from each subject; choose a divisor or another "
+            "batch_size.",
+        ),
     ],
 )
 def test_contradictions_are_named(raw, sentence):

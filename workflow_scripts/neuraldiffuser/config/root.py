@@ -158,6 +158,23 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def share_batches_evenly(self) -> "Config":
+        """The processes of a training take equally many of each subject's trials in a batch."""
+        processes, known = self.runtime.decoder_processes, set(self.pretraining_subjects)
+        batches = {("finetuning", self.decoder.finetuning.batch_size)}
+        for subject in self.subjects:
+            others = len(known - {subject})
+            batches.add(("pretraining", self.decoder.pretraining.batch_size // max(others, 1)))
+        for stage, trials in sorted(batches):
+            if trials % processes:
+                raise ValueError(
+                    f"runtime.decoder_processes is {processes}, which does not divide the {trials} "
+                    f"trials that a batch of decoder.{stage} takes from each subject; choose a "
+                    "divisor or another batch_size"
+                )
+        return self
+
+    @model_validator(mode="after")
     def align_targets_that_exist(self) -> "Config":
         """A misspelt target would silently stay as it is."""
         for name in self.decoder.prediction.aligned_targets:
