@@ -1,5 +1,10 @@
 """Teachers show unit vectors of clean and augmented images, whoever shares a batch."""
 
+import os
+import shutil
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import public_vicregl
@@ -9,11 +14,11 @@ import torch
 from planted_world import small_recipe
 from pretrain_decoder import pretrain_decoder
 
-from neuraldiffuser import storage
+from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.decoder import LowLevel
 from neuraldiffuser.decoders import teachers
 from neuraldiffuser.decoders.augmentation import Draws, augment
-from neuraldiffuser.decoders.parallel import Share
+from neuraldiffuser.decoders.parallel import Share, launch
 from neuraldiffuser.decoders.teachers import (
     TEACHERS,
     Sizes,
@@ -44,17 +49,17 @@ def files(tmp_path_factory):
         "convnext": folder / "fullckpt.pth",
     }
     return {
-        name: TeacherFiles(weights=path, stimuli=folder / "stimuli.hdf5")
+        name: TeacherFiles(folder / "stimuli.hdf5", path, vectors=folder / f"{name}.vectors")
         for name, path in weights.items()
     }
 
 
-def load(files, name, *, precision="fp32", width=None):
+def load(files, name, *, ids=IDS, precision="fp32", width=None):
     low_level = LowLevel(teacher=name, projector_width=width or CHANNELS[name])
     return load_teacher(
         files[name],
         low_level,
-        ids=IDS,
+        ids=ids,
         sizes=SIZES,
         precision=precision,
         device="cpu",
@@ -142,32 +147,73 @@ def test_every_share_draws_as_much(teacher):
     assert torch.equal(generators[0].get_state(), generators[1].get_state())
 
 
-def test_clean_images_are_seen_once(files, monkeypatch):
-    seen = []
-    forward = teachers.EncoderMaps.forward
+@pytest.fixture
+def seen(monkeypatch):
+    """How many images the autoencoder was shown, call by call, three at most."""
+    calls, forward = [], teachers.EncoderMaps.forward
     monkeypatch.setattr(
         teachers.EncoderMaps,
         "forward",
-        lambda maps, images: seen.append(len(images)) or forward(maps, images),
+        lambda maps, images: calls.append(len(images)) or forward(maps, images),
     )
     monkeypatch.setattr(teachers, "IMAGES_AT_ONCE", 3)
-    teacher = load(files, "autoencoder")
+    return calls
+
+
+def elsewhere(files, folder):
+    """The same teachers, which have not seen anything yet."""
+    return {name: replace(own, vectors=folder / name) for name, own in files.items()}
+
+
+def test_clean_images_are_seen_once(files, tmp_path, seen):
+    unseen = elsewhere(files, tmp_path)
+    teacher = load(unseen, "autoencoder")
     assert seen == [1, 3, 1]  # one to learn the shape, then all, three at once
     seen.clear()
     teacher(np.array([2, 8, 3, 5, 2]), seeded(), WHOLE)
     assert seen == [3, 2]  # the views
+    seen.clear()
+    again = load(unseen, "autoencoder")
+    assert seen == [1] and torch.equal(again.clean, teacher.clean)
 
 
-def test_the_size_of_parts_changes_nothing(files, monkeypatch):
+@pytest.mark.parametrize("change", ["ids", "precision", "sizes", "stimuli", "weights", "code"])
+def test_clean_images_are_seen_again_where_they_would_look_different(
+    monkeypatch, files, tmp_path, seen, change
+):
+    own = replace(files["autoencoder"], vectors=tmp_path / "vectors")
+    load({"autoencoder": own}, "autoencoder")
+    seen.clear()
+    changed = {}
+    if change == "ids":
+        changed = {"ids": IDS - 1}
+    elif change == "precision":
+        changed = {"precision": "bf16"}
+    elif change == "sizes":
+        monkeypatch.setattr(sys.modules[__name__], "SIZES", Sizes(latent=8, maps=(2, 2)))
+    elif change == "code":
+        monkeypatch.setattr(runtime, "_execution", runtime.Execution(code="another"))
+    else:
+        copy = shutil.copytree(getattr(own, change).parent, tmp_path / "copy")
+        own = replace(own, **{change: copy / getattr(own, change).name})
+        os.utime(getattr(own, change), (0, 0))
+    load({"autoencoder": own}, "autoencoder", **changed)
+    assert seen == [1, 3, 1]
+
+
+def test_the_size_of_parts_changes_nothing(files, tmp_path, monkeypatch):
     whole = load(files, "convnext")(IDS, seeded(), WHOLE)
     monkeypatch.setattr(teachers, "IMAGES_AT_ONCE", 3)
-    parts = load(files, "convnext")(IDS, seeded(), WHOLE)
+    parts = load(elsewhere(files, tmp_path), "convnext")(IDS, seeded(), WHOLE)
     for part, expected in zip(parts, whole, strict=True):
         torch.testing.assert_close(part, expected, atol=1e-3, rtol=0)
 
 
-def test_the_precision_is_the_teachers_own(files):
-    exact, coarse = (load(files, "convnext", precision=name) for name in ("fp32", "bf16"))
+def test_the_precision_is_the_teachers_own(files, tmp_path):
+    exact, coarse = (
+        load(elsewhere(files, tmp_path / name), "convnext", precision=name)
+        for name in ("fp32", "bf16")
+    )
     before = [each(IDS, seeded(), WHOLE) for each in (exact, coarse)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         within = [each(IDS, seeded(), WHOLE) for each in (exact, coarse)]
@@ -194,23 +240,53 @@ def test_a_projector_of_another_width_is_refused(files, name):
     )
 
 
-def test_a_decoder_is_trained_by_either_teacher(files, world, tmp_path):
-    """Its voxels and targets are the planted world's; its pictures are not, so only losses fall."""
+def train_by(name, files, world, folder, *, processes, monkeypatch):
+    """The losses of a decoder that a teacher trains in so many processes.
+
+    Its voxels and targets are the planted world's; its pictures are not, so only losses fall.
+    """
+    folder.mkdir()
     pictures = np.random.default_rng(0).integers(0, 256, (400, 16, 16, 3), dtype=np.uint8)
-    storage.write_arrays(tmp_path / "stimuli.hdf5", {"imgBrick": pictures})
+    storage.write_arrays(folder / "stimuli.hdf5", {"imgBrick": pictures})
+    taught = {"teacher": name, "projector_width": CHANNELS[name], "upsampler_channels": (8, 8, 8)}
+    granted = runtime.Execution(label="test", log=str(folder / "log"), processes=processes)
+    monkeypatch.setattr(runtime, "_execution", granted)
+    launch(
+        pretrain_decoder,
+        paths_to_voxels=[world / "voxels/subj02.h5"],
+        path_to_target=world / "targets/vae_latent.h5",
+        paths_to_teacher=[folder / "stimuli.hdf5", files[name].weights],
+        path_to_decoder=folder / "decoder.safetensors",
+        path_to_curve=folder / "curve.csv",
+        target="vae_latent",
+        recipe=small_recipe(low_level=small_recipe().low_level.model_copy(update=taught)),
+    )
+    left = {path.name for path in folder.iterdir()} - {"log"}
+    assert left == {"stimuli.hdf5", "decoder.safetensors", "curve.csv"}
+    return pd.read_csv(folder / "curve.csv")
+
+
+def test_a_decoder_is_trained_by_either_teacher(files, world, tmp_path, monkeypatch):
     first = {}
-    for name, channels in CHANNELS.items():
-        taught = {"teacher": name, "projector_width": channels, "upsampler_channels": (8, 8, 8)}
-        pretrain_decoder(
-            paths_to_voxels=[world / "voxels/subj02.h5"],
-            path_to_target=world / "targets/vae_latent.h5",
-            paths_to_teacher=[tmp_path / "stimuli.hdf5", files[name].weights],
-            path_to_decoder=tmp_path / f"{name}.safetensors",
-            path_to_curve=tmp_path / f"{name}.csv",
-            target="vae_latent",
-            recipe=small_recipe(low_level=small_recipe().low_level.model_copy(update=taught)),
-        )
-        contrastive = pd.read_csv(tmp_path / f"{name}.csv")["contrastive"]
+    for name in CHANNELS:
+        curve = train_by(name, files, world, tmp_path / name, processes=1, monkeypatch=monkeypatch)
+        contrastive = curve["contrastive"]
         assert contrastive.iloc[-5:].mean() < 0.9 * contrastive.iloc[:3].mean()
         first[name] = contrastive[0]
     assert first["autoencoder"] != first["convnext"]
+
+
+def test_two_processes_are_taught_as_one(files, world, tmp_path, monkeypatch):
+    one, two = (
+        train_by(
+            "autoencoder",
+            files,
+            world,
+            tmp_path / str(processes),
+            processes=processes,
+            monkeypatch=monkeypatch,
+        )
+        for processes in (1, 2)
+    )
+    np.testing.assert_allclose(two[:10], one[:10], rtol=1e-5)
+    np.testing.assert_allclose(two, one, rtol=1e-2)  # kinks of the losses enlarge roundings

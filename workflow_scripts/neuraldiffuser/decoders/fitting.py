@@ -107,12 +107,17 @@ def fit(
         decoder: weights to start from.
         trials: what to train on.
         name: of the training, for progress and errors.
-        path_to_decoder: the result; beside it lies, until the end, the checkpoint ``*.partial``.
+        path_to_decoder: the result; beside it lie, until the end, the checkpoint ``*.partial`` and
+            what the teacher says of clean images, ``*.teacher``.
         path_to_curve: losses and learning rate of every step.
         paths_to_teacher: the stimuli and the weights of a teacher, where there is one.
     """
     decoder.model.to(runtime.execution().device)
-    losses = make_losses(decoder, trials, paths_to_teacher)  # a teacher takes its memory first
+    path_to_vectors = Path(f"{path_to_decoder}.teacher")
+    teacher = (
+        TeacherFiles(*map(Path, paths_to_teacher), path_to_vectors) if paths_to_teacher else None
+    )
+    losses = make_losses(decoder, trials, teacher)  # a teacher takes its memory first
     origin = "\n".join(look(path) for path in paths_to_teacher)
     run = Run(name, decoder.model, losses, trials, decoder.recipe, origin)
     free = bytes_left(run.model, free=free_bytes(run.device))
@@ -125,7 +130,8 @@ def fit(
         return
     storage.write_table(path_to_curve, curve)
     write_decoder(path_to_decoder, decoder)
-    path_to_checkpoint.unlink(missing_ok=True)
+    for path in (path_to_checkpoint, path_to_vectors):
+        path.unlink(missing_ok=True)
     runtime.logger.info("%s: last loss %.4g", name, curve["loss"].iloc[-1])
 
 
@@ -142,22 +148,21 @@ def bytes_left(model: nn.Module, *, free: int) -> int:
 
 
 def make_losses(
-    decoder: Decoder, trials: Trials, paths_to_teacher: Sequence[Path | str] = ()
+    decoder: Decoder, trials: Trials, files: TeacherFiles | None = None
 ) -> LossFunction:
-    """The pipeline's losses, with the low-level teacher where there is one."""
+    """The pipeline's losses, with the low-level teacher where there is one; ``files`` are its."""
     if isinstance(decoder.model, HighLevelDecoder):
         return high_level_losses(decoder.model, decoder.recipe)
     name = decoder.recipe.low_level.teacher
     if name == "none":
         return low_level_losses(decoder.model, decoder.recipe, None)
-    if not paths_to_teacher:
+    if files is None:
         raise DataError(
             f"decoder.low_level.teacher is {name}, which needs the stimuli and its weights; give "
             "both or choose none."
         )
-    stimuli, weights = paths_to_teacher[:2]
     teacher = load_teacher(
-        TeacherFiles(stimuli=Path(stimuli), weights=Path(weights)),
+        files,
         decoder.recipe.low_level,
         ids=trials.embedding_ids,
         sizes=Sizes(latent=decoder.shape[1], maps=decoder.model.maps_shape[1:]),

@@ -54,6 +54,13 @@ class Share:
             distributed.all_reduce(values)
         return values / self.count
 
+    def wait(self) -> None:
+        """Returns when every process has called it."""
+        if self.count > 1:
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
+
 
 class _Gather(torch.autograd.Function):
     """``Share.gather``: each process owns the gradients of its rows, whoever computed them."""

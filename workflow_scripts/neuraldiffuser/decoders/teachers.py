@@ -1,7 +1,8 @@
 """Teachers of the low-level pipeline: vectors of clean and augmented images to be imitated.
 
 Registry ``TEACHERS``: the network behind each teacher. Clean images never change, so their vectors
-are computed once, before the first step; at every step the teacher sees new views alone.
+are computed once, before the first step, by all processes together; at every step the teacher sees
+new views alone.
 """
 
 from collections.abc import Callable
@@ -16,13 +17,16 @@ from torch.nn import functional
 from neuraldiffuser import runtime
 from neuraldiffuser.config.decoder import LowLevel
 from neuraldiffuser.decoders.augmentation import Draws, augment
+from neuraldiffuser.decoders.checkpoints import digest
 from neuraldiffuser.decoders.data import take_rows
 from neuraldiffuser.decoders.optimisation import autocast
 from neuraldiffuser.decoders.parallel import Share
+from neuraldiffuser.decoders.shared_table import SharedTable
 from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.features.images import place, resize, to_unit_range
 from neuraldiffuser.features.vae_latent import load_autoencoder
 from neuraldiffuser.features.vicregl import STRIDE, load_local_features
+from neuraldiffuser.models.pins import look
 from neuraldiffuser.nsd.stimuli import read_images
 
 IMAGES_AT_ONCE = 16  # bounds the memory of a teacher, whatever the batch
@@ -30,10 +34,17 @@ IMAGES_AT_ONCE = 16  # bounds the memory of a teacher, whatever the batch
 
 @dataclass(frozen=True)
 class TeacherFiles:
-    """What a teacher reads: its network's weights (of a folder, any file of it) and the stimuli."""
+    """What a teacher reads, and what it keeps while a training lasts.
 
-    weights: Path
+    Attributes:
+        stimuli: nsd_stimuli.hdf5.
+        weights: of its network; of a folder, any file of it.
+        vectors: of the clean images, written where they are not there yet.
+    """
+
     stimuli: Path
+    weights: Path
+    vectors: Path
 
 
 @dataclass(frozen=True)
@@ -85,8 +96,8 @@ class Teacher:
     Attributes:
         viewer: what it sees by.
         image_ids: (images,) ascending 73k ids.
-        clean: (images, positions, channels) float16 unit vectors on the host; 16.5 GB where seven
-            subjects saw 9,000 images each and the maps are 16 x 16.
+        clean: (images, positions, channels) float16 unit vectors, mapped from their file; 16.5 GB
+            where seven subjects saw 9,000 images each and the maps are 16 x 16.
     """
 
     viewer: Viewer
@@ -168,7 +179,7 @@ def load_teacher(
     """Loads the network that ``low_level.teacher`` names and shows it the clean images.
 
     Args:
-        files: the network's weights, and the stimuli.
+        files: what it reads and keeps.
         low_level: names the teacher; its projector must be as wide as the teacher's maps.
         ids: (images,) ascending 73k ids of all images that will be asked for.
         sizes: of latent and maps.
@@ -187,16 +198,21 @@ def load_teacher(
             f"decoder.low_level.projector_width is {low_level.projector_width}, but the maps of "
             f"the teacher {low_level.teacher} have {channels} channels; set it to {channels}."
         )
-    return Teacher(viewer, ids, clean_vectors(viewer, ids, shape=(positions, channels)))
+    identity = identity_of(low_level.teacher, files, ids=ids, sizes=sizes, precision=precision)
+    table = SharedTable(files.vectors, identity, (len(ids), positions, channels))
+    clean = table.rows(
+        lambda rows: viewer.vectors(viewer.pictures(ids[rows])),
+        at_once=IMAGES_AT_ONCE,
+        description="shows the teacher images",
+        unit="image",
+    )
+    return Teacher(viewer, ids, clean)
 
 
-def clean_vectors(viewer: Viewer, ids: np.ndarray, *, shape: tuple[int, int]) -> torch.Tensor:
-    """Vectors of the images ``ids``, (images, *shape) float16 on the host."""
-    vectors = torch.empty((len(ids), *shape), dtype=torch.half)
-    bar = runtime.progress(total=len(ids), description="shows the teacher images", unit="image")
-    with bar:
-        for start in range(0, len(ids), IMAGES_AT_ONCE):
-            rows = slice(start, start + IMAGES_AT_ONCE)
-            vectors[rows] = viewer.vectors(viewer.pictures(ids[rows]))
-            bar.update(len(ids[rows]))
-    return vectors
+def identity_of(
+    teacher: str, files: TeacherFiles, *, ids: np.ndarray, sizes: Sizes, precision: str
+) -> str:
+    """Digest of everything that the vectors of clean images come from."""
+    seen = look(files.weights), look(files.stimuli)
+    texts = (teacher, *seen, str(sizes), precision, runtime.execution().code)
+    return digest("\n".join(texts), [torch.from_numpy(ids)])
