@@ -15,6 +15,7 @@ from neuraldiffuser import provenance, storage
 
 EVALUATION = {"evaluate_reconstructions", "evaluate_brain", "summarise_evaluation"}
 REPORT = {"derive_findings", "make_table", "make_figure", "write_report"}
+FINETUNING = {"pretrain_decoder", "finetune_decoder"}
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +95,6 @@ def test_a_second_run_does_nothing(world):
             "reconstruct_images",
             "finetune_decoder",
         ),
-        (
-            {"decoder": {"prediction": {"prior_samples": 2}}},
-            "predict_embeddings",
-            "finetune_decoder",
-        ),
         ({"voxels": {"normalisation": "session_all"}}, "prepare_voxels", "extract_clip_image"),
         ({"targets": {"clip_text": {"captions": "first"}}}, "extract_clip_text", "prepare_voxels"),
         ({"report": {"title": "Another title"}}, "write_report", "summarise_evaluation"),
@@ -110,6 +106,62 @@ def test_a_changed_key_reruns_what_reads_it(world, changes, first, not_rerun):
     assert first in rerun
     assert "write_report" in rerun
     assert not_rerun not in rerun
+
+
+@pytest.mark.parametrize(
+    ("changes", "latent", "text"),
+    [
+        ({"low_level": {"teacher_weight": 0.2}}, FINETUNING, set()),
+        ({"prior": {"timesteps": 50}}, set(), FINETUNING | {"train_from_scratch"}),
+        ({"objective": {"prior_weight": 20}}, set(), FINETUNING | {"train_from_scratch"}),
+        (
+            {"finetuning": {"epochs": 2}},
+            {"finetune_decoder"},
+            {"finetune_decoder", "train_from_scratch"},
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_only_decoders_whose_pipeline_reads_a_key_are_trained_again(world, changes, latent, text):
+    for target, expected in (("vae_latent", latent), ("clip_text", text)):
+        trained = [f"results/tiny/decoders/{target}/subj01/finetuned.safetensors"]
+        if target != "vae_latent":
+            trained.append(f"results/tiny/controls/scratch/{target}/subj01.safetensors")
+        answer = world.dry_run(*trained, changes={"decoder": changes})
+        assert answer.succeeded
+        assert answer.rules_to_run == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "decoded_again"),
+    [
+        ({"decoder": {"prediction": {"prior_samples": 2}}}, {"predict_embeddings"}),
+        ({"decoder": {"prediction": {"prior_steps": 4}}}, {"predict_embeddings"}),
+        ({"voxels": {"test_average": "outputs"}}, {"predict_embeddings"}),
+        ({"voxels": {"missing_repeats": "padded"}}, {"predict_embeddings", "decode_by_ridge"}),
+        (
+            {"decoder": {"prediction": {"aligned_targets": ["vae_latent", "clip_text"]}}},
+            {"predict_embeddings", "decode_by_ridge"},
+        ),
+    ],
+)
+def test_decoding_otherwise_trains_nothing(world, changes, decoded_again):
+    rerun = world.dry_run(changes=changes).rules_to_run
+    assert decoded_again <= rerun
+    assert not rerun & {*FINETUNING, "train_from_scratch"}
+
+
+def test_aligning_one_target_decodes_no_other(world):
+    changes = {"decoder": {"prediction": {"aligned_targets": ["vae_latent", "clip_text"]}}}
+    for target, expected in (
+        ("clip_text", {"predict_embeddings", "decode_by_ridge"}),
+        ("clip_image_02", set()),
+    ):
+        decoded = [
+            f"results/tiny/{place}/{target}/subj01.h5"
+            for place in ("embeddings", "controls/scratch", "controls/ridge")
+        ]
+        assert world.dry_run(*decoded, changes=changes).rules_to_run == expected
 
 
 @pytest.mark.parametrize(
