@@ -339,11 +339,10 @@ def get_decoder(wildcards):
 
 
 def get_training_memory(wildcards):
-    """MB: each process holds betas and targets, and what a teacher says of 63,000 images."""
+    """MB: each process holds betas and targets; all share what a teacher says of 63,000 images."""
     if not GPUS:
         return 2500 * DECODER_PROCESSES
-    taught = 17000 if get_teacher_parts(wildcards) else 0
-    return (24000 + taught) * DECODER_PROCESSES
+    return 24000 * DECODER_PROCESSES + (17000 if get_teacher_parts(wildcards) else 0)
 
 
 # --- encoding ---
