@@ -1,22 +1,17 @@
 """Processes that share a batch reach what one process reaches, and fail as one."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from planted_world import small_recipe
+from parallel_jobs import fail_alone, train_pair, write_gradients
 from torch.multiprocessing import ProcessRaisedException
 
 from neuraldiffuser import runtime
-from neuraldiffuser.decoders.data import read_trials
-from neuraldiffuser.decoders.fitting import fit, new_decoder
-from neuraldiffuser.decoders.objectives import high_level_losses, low_level_losses
-from neuraldiffuser.decoders.parallel import Dropout, Share, launch, wrap
+from neuraldiffuser.decoders.parallel import Dropout, Share, launch
 from neuraldiffuser.decoders.store import read_decoder
-from neuraldiffuser.decoders.training import Run, TrainingStep
 from neuraldiffuser.errors import ConfigError, DataError, TrainingError
 
 
@@ -34,19 +29,6 @@ def test_dropout_keeps_the_mean_and_drops_its_share():
     assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1 / 0.7).item()}
     assert (Dropout(0.3).eval()(torch.ones(5)) == 1).all()
     assert (Dropout(0.0)(torch.ones(5)) == 1).all()
-
-
-def train_pair(world: Path, target: str, folder: Path) -> None:
-    """Trains on two subjects; a function of this module so that new processes can find it."""
-    paths = [world / f"voxels/{subject}.h5" for subject in ("subj02", "subj03")]
-    trials = read_trials(paths, world / f"targets/{target}.h5")
-    fit(
-        new_decoder(target, trials, small_recipe()),
-        trials,
-        name="pretraining",
-        path_to_decoder=folder / "decoder.safetensors",
-        path_to_curve=folder / "curve.csv",
-    )
 
 
 def launched(monkeypatch, world, target, folder, **execution):
@@ -85,14 +67,6 @@ def test_two_processes_stop_in_time_and_go_on(monkeypatch, world, tmp_path):
     assert torch.equal(again, weights)
 
 
-def fail_alone(error: Exception) -> None:
-    """The second process fails while the first waits for it."""
-    share = Share.current()
-    if share.index:
-        raise error
-    share.average(torch.zeros(1))
-
-
 @pytest.mark.parametrize(
     ("error", "raised"),
     [
@@ -116,33 +90,6 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         f"runtime.decoder_processes is 6, but the job sees {torch.cuda.device_count()} GPUs; grant "
         "it as many (--resources gpu=6 on one machine) or use fewer processes."
     )
-
-
-class ByImage:
-    """A teacher whose vectors depend on the images alone; of this module, for new processes."""
-
-    def __call__(self, ids, _, share):
-        def vectors(seed):
-            drawn = [np.random.default_rng([seed, image]).normal(size=(16, 8)) for image in ids]
-            return torch.nn.functional.normalize(torch.tensor(np.array(drawn)).float(), dim=2)
-
-        return share.take(vectors(1)), share.take(vectors(2))
-
-
-def write_gradients(world: Path, target: str, folder: Path) -> None:
-    """The gradients of the first step, as the optimiser would meet them."""
-    paths = [world / f"voxels/{subject}.h5" for subject in ("subj02", "subj03")]
-    trials = read_trials(paths, world / f"targets/{target}.h5")
-    low_level = small_recipe().low_level.model_copy(update={"teacher": "autoencoder"})
-    decoder = new_decoder(target, trials, small_recipe(low_level=low_level))
-    pipeline = high_level_losses if target == "clip_text" else low_level_losses
-    teacher = () if target == "clip_text" else (ByImage(),)
-    losses = pipeline(decoder.model, decoder.recipe, *teacher)
-    step = wrap(TrainingStep(Run("run", decoder.model, losses, trials, decoder.recipe)))
-    step(0)["loss"].backward()
-    if Share.current().index == 0:
-        gradients = {name: weight.grad for name, weight in decoder.model.named_parameters()}
-        torch.save(gradients, folder / "gradients")
 
 
 @pytest.mark.parametrize("target", ["clip_text", "vae_latent"])
