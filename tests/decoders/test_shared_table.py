@@ -1,36 +1,12 @@
 """Rows are computed once into a file, and read from it while they are still the right ones."""
 
-import time
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from table_jobs import VALUES, Source, compute_slowly, read
 
 from neuraldiffuser import runtime
-from neuraldiffuser.decoders.parallel import Share, launch
-from neuraldiffuser.decoders.shared_table import SharedTable
-
-VALUES = np.random.default_rng(0).normal(size=(10, 2, 3)).astype(np.float16)
-
-
-class Source:
-    """What computes rows and remembers which; fails beyond ``limit``."""
-
-    def __init__(self, limit=10):
-        self.limit = limit
-        self.computed = []
-
-    def __call__(self, rows):
-        if rows.stop > self.limit:
-            raise RuntimeError("killed")
-        self.computed.append((rows.start, rows.stop))
-        return torch.from_numpy(VALUES[rows]).float()
-
-
-def read(path, source, *, identity="mine", shape=VALUES.shape):
-    table = SharedTable(path, identity, shape)
-    return table.rows(source, at_once=4, description="computes", unit="row")
+from neuraldiffuser.decoders.parallel import launch
 
 
 def test_rows_are_those_computed(tmp_path):
@@ -79,18 +55,6 @@ def test_rows_are_the_files_own_and_no_copies(tmp_path):
         file.seek(-2, 2)
         file.write(np.float16(7).tobytes())
     assert rows[-1, -1, -1] == 7
-
-
-def compute_slowly(folder: Path) -> None:
-    """Reads the table, the later a process the slower; of this module so that they can find it."""
-    index, source = Share.current().index, Source()
-
-    def compute(rows):
-        time.sleep(index)
-        return source(rows)
-
-    rows = read(folder / "table", compute)
-    np.savez(folder / f"{index}.npz", rows=rows, computed=source.computed)
 
 
 def test_processes_compute_different_rows_and_wait_for_each_other(monkeypatch, tmp_path):
