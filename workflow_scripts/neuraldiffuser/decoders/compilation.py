@@ -7,7 +7,7 @@ step's gradients are compared before the first one counts.
 import torch
 
 from neuraldiffuser import runtime
-from neuraldiffuser.decoders.training import Run, TrainingStep
+from neuraldiffuser.decoders.training import Run, TrainingStep, devices_of
 
 TOLERANCE = 0.1  # of a gradient's norm: half precision rounds differently when compiled
 NEGLIGIBLE = 1e-3  # of the largest gradient's norm
@@ -44,8 +44,7 @@ def compile_networks(run: Run) -> None:
 def gradient_norms(run: Run) -> dict[str, float]:
     """Norm of each trained weight's gradient at the first step, which leaves no trace."""
     run.model.train()
-    devices = [run.device] if run.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices_of(run)):
         TrainingStep(run)(0)["loss"].backward()
     trained = {
         name: weight for name, weight in run.model.named_parameters() if weight.requires_grad
