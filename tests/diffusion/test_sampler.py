@@ -96,14 +96,17 @@ def test_each_step_is_reported(batch, model, scheduler):
     settings, reported = make_settings(), []
     latents, noise, condition = batch
     schedule = schedule_of(scheduler, settings)
-    sample(
+    final = sample(
         latents,
         noise,
         Denoising(model, condition, settings),
         schedule=schedule,
-        on_step=lambda: reported.append(1),
+        on_step=lambda index, z: reported.append((index, z)),
     )
-    assert len(reported) == len(schedule.steps) == 6
+    assert [index for index, _ in reported] == list(range(6))
+    assert len(schedule.steps) == 6
+    assert torch.equal(reported[-1][1], final)
+    assert not torch.equal(reported[-2][1], final)
 
 
 # --- Algorithm 1 by hand --------------------------------------------------------------------

@@ -101,7 +101,7 @@ def sample_batch(
         inputs.denoising,
         schedule=engine.schedule,
         guide=bind_targets(batch, embeddings, engine, guided) if guided else None,
-        on_step=partial(progress, len(batch.rows)),
+        on_step=lambda _index, _z: progress(len(batch.rows)),
     )
 
 

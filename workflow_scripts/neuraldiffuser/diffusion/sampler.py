@@ -68,7 +68,7 @@ def sample(
     *,
     schedule: Schedule,
     guide: Guide | None = None,
-    on_step: Callable[[], None] = lambda: None,
+    on_step: Callable[[int, Tensor], None] = lambda _index, _z: None,
 ) -> Tensor:
     """Reconstructs latents from decoded ones.
 
@@ -78,7 +78,7 @@ def sample(
         denoising: model, condition and settings.
         schedule: the steps to run.
         guide: the guidance, or None for no guided step.
-        on_step: called after each step.
+        on_step: called after each step with its index and the latents it left, (n, c, h, w).
 
     Returns:
         Clean latents (n, c, h, w).
@@ -95,7 +95,7 @@ def sample(
         else:
             e = unguided_noise(z, step, denoising)
         z = ddim_step(z, e, step)  # lines 9 and 11
-        on_step()
+        on_step(index, z)
     return z
 
 
