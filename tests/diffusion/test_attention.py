@@ -1,10 +1,14 @@
 """The denoiser equals the UNet, and its attention what diffusers materialises."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 
 from neuraldiffuser.diffusion.attention import Denoiser
+from neuraldiffuser.diffusion.models import load_latent_diffusion
 from neuraldiffuser.errors import DataError
 
 
@@ -36,6 +40,35 @@ def test_received_attention_adds_up_to_the_number_of_places(model, batch):
     z, _, condition = batch
     received = model.denoiser(z, 321, condition, attended=2).attention
     assert torch.allclose(received.sum(dim=(1, 2)), torch.full((2,), 16.0), atol=1e-4)
+
+
+def test_a_compiled_network_reports_the_same_attention(path_to_stable_diffusion, batch):
+    """Compiled after the first pass, as a job does; the second sample's map is not asked for."""
+    z, _, condition = batch
+    denoiser = load_latent_diffusion(path_to_stable_diffusion, dtype=torch.float64).denoiser
+    with torch.no_grad():
+        plain = [denoiser(z, 321, condition, attended=count) for count in (1, 2)]
+        denoiser.unet.compile(backend="eager", dynamic=False)
+        compiled = [denoiser(z, 321, condition, attended=count) for count in (1, 2)]
+    assert [result.attention.shape for result in compiled] == [(1, 4, 4), (2, 4, 4)]
+    for one, other in zip(plain, compiled, strict=True):
+        assert torch.allclose(one.noise, other.noise, atol=1e-12)
+        assert torch.allclose(one.attention, other.attention, atol=1e-6)
+
+
+def test_threads_do_not_mix_their_attention(model, batch, monkeypatch):
+    """Both threads have recorded before either takes what it asked for."""
+    z, _, condition = batch
+    alone = [model.denoiser(z[k:], 321, condition[k:], attended=2 - k).attention for k in range(2)]
+    both, take = Barrier(2, timeout=60), model.denoiser.recorder.take
+    monkeypatch.setattr(model.denoiser.recorder, "take", lambda: (both.wait(), take())[1])
+    with ThreadPoolExecutor(2) as pool:
+        tasks = [
+            pool.submit(model.denoiser, z[k:], 321, condition[k:], attended=2 - k) for k in range(2)
+        ]
+        together = [task.result().attention for task in tasks]
+    assert alone[0].shape != alone[1].shape
+    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
 def test_map_size_rounds_up(model):
