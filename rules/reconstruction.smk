@@ -16,7 +16,8 @@ rule calibrate_guidance:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=4000,
+        gpu_memory_gb=GPU_MEMORY,
+        mem_mb=12000 if GPUS else 4000,
         runtime=60,
     params:
         models=get_generative_models,
@@ -44,7 +45,8 @@ rule reconstruct_images:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=4000,
+        gpu_memory_gb=GPU_MEMORY,
+        mem_mb=12000 if GPUS else 4000,
         runtime=240,
     params:
         models=get_generative_models,

@@ -7,7 +7,8 @@ NeuralDiffuserError
 ├── FetchError       an object could not be brought from its source
 │   ├── MissingObjectError   its source answers that there is no such object
 │   └── AlteredObjectError   it arrived otherwise than its source states it
-└── TrainingError    a training left the finite numbers
+├── TrainingError    a training left the finite numbers
+└── MemoryExhaustedError     the smallest piece of work does not fit into memory
 """
 
 
@@ -41,3 +42,7 @@ class AlteredObjectError(FetchError):
 
 class TrainingError(NeuralDiffuserError):
     """A training left the finite numbers."""
+
+
+class MemoryExhaustedError(NeuralDiffuserError):
+    """The smallest piece of work does not fit into memory."""

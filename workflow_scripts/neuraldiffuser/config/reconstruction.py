@@ -96,11 +96,16 @@ class Sampling(Section):
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Number format of the diffusion model's weights and passes."
     )
+    non_finite_gradients: Literal["stop", "clip"] = Field(
+        "stop",
+        description="What becomes of a guidance gradient that is not finite: stop with an error, or"
+        " clip: infinities to the sample's largest finite value, what is no number to zero.",
+    )
     batch_size: int = Field(
         8,
         ge=1,
-        description="Samples (image x repeat) reconstructed together; on a CPU another size changes"
-        " the last bits.",
+        description="Samples (image x repeat) reconstructed together on a CPU, where another size"
+        " changes the last bits; a GPU takes as many as fit into its memory.",
     )
 
 

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch._dynamo
 from torch import Tensor, nn
 
 from neuraldiffuser.diffusion.attention import Denoised, Denoiser
 from neuraldiffuser.features.clip_text import load_clip_text
 from neuraldiffuser.features.pretrained import load_pretrained
 from neuraldiffuser.features.vae_latent import load_autoencoder
+
+# ASSUME: compiling takes as long as it saves on this many samples (not measured).
+SAMPLES_WORTH_COMPILING = 200
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,31 @@ class LatentDiffusion:
         scaled = latents.to(self.dtype) / self.autoencoder.config.scaling_factor
         images = self.autoencoder.decode(scaled, return_dict=False)[0]
         return (images.to(latents.dtype) / 2 + 0.5).clamp(0, 1)
+
+    def recompute_decoder(self, wanted: bool) -> None:
+        """Whether the decoder computes activations twice rather than keep them for a gradient."""
+        if wanted:
+            self.autoencoder.enable_gradient_checkpointing()
+        else:
+            self.autoencoder.disable_gradient_checkpointing()
+
+    def prepare(self, *, samples: int) -> None:
+        """Makes the networks as fast as a GPU runs them; leaves them alone on a CPU.
+
+        Args:
+            samples: how many a job makes; compiling pays for many only.
+        """
+        if self.device.type == "cpu":
+            return
+        torch.backends.cudnn.benchmark = True
+        for network in (self.denoiser.unet, self.autoencoder):
+            # Convolutions are fastest where the channels of a pixel lie side by side.
+            network.to(memory_format=torch.channels_last)
+        if samples >= SAMPLES_WORTH_COMPILING:
+            # What cannot be compiled runs as it is, as does the recorder of attention.
+            torch._dynamo.config.suppress_errors = True
+            self.denoiser.unet.compile(dynamic=False)
+            self.autoencoder.decoder.compile(dynamic=False)
 
 
 def load_latent_diffusion(
