@@ -91,7 +91,6 @@ def calibrate(
     def measure(batch: Batch, plan: BatchPlan) -> np.ndarray:
         return unit_ratios(batch, embeddings, engine, guided, report, plan.parts)
 
-    engine.model.prepare(samples=len(embeddings.ids))
     ratios = run_batches(measure, embeddings, engine, guided, repeats=1)
     median = float(np.median(ratios))
     if not median > 0:

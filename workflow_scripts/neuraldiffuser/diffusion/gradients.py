@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from neuraldiffuser import runtime
 from neuraldiffuser.diffusion.schedule import Step
 from neuraldiffuser.errors import DataError
 
@@ -53,13 +52,16 @@ def shift(gradient: Tensor, exponent: Tensor) -> Tensor:
 
 # --- gradients that are not finite ----------------------------------------------------------
 
+# Told which samples' gradients were clipped, bool (n,), and in which step.
+OnClipped = Callable[[Tensor, Step], None]
+
 
 def find_broken(gradient: Tensor) -> Tensor:
     """Which samples' gradients hold a NaN or an infinity, bool (n,)."""
     return ~gradient.isfinite().flatten(1).all(dim=1)
 
 
-def stop(gradient: Tensor, step: Step, _on_clipped: Callable[[int], None]) -> Tensor:
+def stop(gradient: Tensor, step: Step, _on_clipped: OnClipped) -> Tensor:
     """The gradient; raises DataError if any sample's is not finite."""
     broken = int(find_broken(gradient).sum())
     if broken:
@@ -71,24 +73,18 @@ def stop(gradient: Tensor, step: Step, _on_clipped: Callable[[int], None]) -> Te
     return gradient
 
 
-def clip(gradient: Tensor, step: Step, on_clipped: Callable[[int], None]) -> Tensor:
+def clip(gradient: Tensor, step: Step, on_clipped: OnClipped) -> Tensor:
     """Infinities become the sample's largest finite magnitude, what is not a number zero."""
-    broken = int(find_broken(gradient).sum())
-    if not broken:
+    broken = find_broken(gradient)
+    if not broken.any():
         return gradient
-    runtime.logger.warning(
-        "Clips the non-finite gradients of %d of %d samples at timestep %d.",
-        broken,
-        len(gradient),
-        step.timestep,
-    )
-    on_clipped(broken)
+    on_clipped(broken, step)
     finite = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     limit = finite.abs().flatten(1).amax(dim=1).reshape(-1, *[1] * (gradient.ndim - 1))
     return gradient.nan_to_num(nan=0.0).clamp(-limit, limit)
 
 
-NON_FINITE: dict[str, Callable[[Tensor, Step, Callable[[int], None]], Tensor]] = {
+NON_FINITE: dict[str, Callable[[Tensor, Step, OnClipped], Tensor]] = {
     "stop": stop,
     "clip": clip,
 }

@@ -104,17 +104,18 @@ class Peaks:
 def plan_batches_for(peaks: Peaks, *, free: float, count: int) -> BatchPlan:
     """The largest batches of `count` samples that fit into `free` bytes and pay.
 
-    One sample at least is planned for; whether it fits shows when it is computed.
+    The denoiser's parts are chosen first: a decode of 512 pixels fills a GPU with one sample. One
+    sample at least is planned for; whether it fits shows when it is computed.
     """
     hold = draw_line(peaks.hold) if peaks.hold else Line(0, 0)
     decode, checkpointed = draw_line(peaks.decode), False
     if hold.at(1) + decode.at(1) > free:
         decode, checkpointed = draw_line(peaks.recompute), True
-    decoded = at_least_one(decode.count(free - hold.at(1)), LARGEST_PARTS.decoded)
-    guided = at_least_one(hold.count(free - decode.at(decoded)), LARGEST_PARTS.guided)
-    fitting = at_least_one(draw_line(peaks.denoise).count(free), LARGEST_BATCH)
-    samples = even_out(count, fitting)
-    return BatchPlan(samples, Parts(even_out(samples, guided), decoded), checkpointed)
+    samples = even_out(count, at_least_one(draw_line(peaks.denoise).count(free), LARGEST_BATCH))
+    fitting = at_least_one(hold.count(free - decode.at(1)), LARGEST_PARTS.guided)
+    guided = even_out(samples, fitting)
+    decoded = at_least_one(decode.count(free - hold.at(guided)), LARGEST_PARTS.decoded)
+    return BatchPlan(samples, Parts(guided, decoded), checkpointed)
 
 
 def at_least_one(fitting: int, largest: int) -> int:

@@ -14,9 +14,6 @@ from neuraldiffuser.features.clip_text import load_clip_text
 from neuraldiffuser.features.pretrained import load_pretrained
 from neuraldiffuser.features.vae_latent import load_autoencoder
 
-# ASSUME: compiling takes as long as it saves on this many samples (not measured).
-SAMPLES_WORTH_COMPILING = 200
-
 
 @dataclass(frozen=True)
 class LatentDiffusion:
@@ -58,23 +55,24 @@ class LatentDiffusion:
         else:
             self.autoencoder.disable_gradient_checkpointing()
 
-    def prepare(self, *, samples: int) -> None:
-        """Makes the networks as fast as a GPU runs them; leaves them alone on a CPU.
-
-        Args:
-            samples: how many a job makes; compiling pays for many only.
-        """
+    def prepare(self) -> None:
+        """Lays the weights out as a GPU's convolutions read them; on a CPU it gains nothing."""
         if self.device.type == "cpu":
             return
         torch.backends.cudnn.benchmark = True
         for network in (self.denoiser.unet, self.autoencoder):
-            # Convolutions are fastest where the channels of a pixel lie side by side.
             network.to(memory_format=torch.channels_last)
-        if samples >= SAMPLES_WORTH_COMPILING:
-            # What cannot be compiled runs as it is, as does the recorder of attention.
-            torch._dynamo.config.suppress_errors = True
-            self.denoiser.unet.compile(dynamic=False)
-            self.autoencoder.decoder.compile(dynamic=False)
+
+    def compile(self) -> None:
+        """Has the networks compiled for a GPU; what cannot be compiled runs as it is.
+
+        The recorder of attention runs as it is, too. Every number of samples is compiled anew.
+        """
+        if self.device.type == "cpu":
+            return
+        torch._dynamo.config.suppress_errors = True
+        self.denoiser.unet.compile(dynamic=False)
+        self.autoencoder.decoder.compile(dynamic=False)
 
 
 def load_latent_diffusion(

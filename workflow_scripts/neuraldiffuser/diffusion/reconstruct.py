@@ -42,9 +42,12 @@ from neuraldiffuser.diffusion.sampler import (
     sample,
     unguided_noise,
 )
-from neuraldiffuser.diffusion.schedule import Schedule, choose_guided_steps
+from neuraldiffuser.diffusion.schedule import Schedule, Step, choose_guided_steps
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.features.pipeline import kernels_that_repeat, map_ahead
+
+# ASSUME: compiling takes as long as it saves on this many samples (not measured).
+SAMPLES_WORTH_COMPILING = 200
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,26 @@ class Guided:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples that are made together: for each, the row of its image and its repeat."""
+    """Samples that are made together: for each, the row of its image and its repeat.
+
+    Attributes:
+        padding: how many of the last ones only fill the batch up.
+    """
 
     rows: np.ndarray
     repeats: np.ndarray
+    padding: int = 0
+
+    @property
+    def wanted(self) -> int:
+        """How many samples count."""
+        return len(self.rows) - self.padding
 
     def padded(self, size: int) -> Batch:
         """Of `size` samples: the last one stands in for those that are missing."""
-        places = np.minimum(np.arange(size), len(self.rows) - 1)
-        return Batch(self.rows[places], self.repeats[places])
+        count = len(self.rows)
+        places = np.minimum(np.arange(size), count - 1)
+        return Batch(self.rows[places], self.repeats[places], padding=size - count)
 
 
 class Tally:
@@ -131,11 +145,9 @@ def reconstruct(
 
     def make(batch: Batch, plan: BatchPlan) -> np.ndarray:
         full = batch.padded(plan.samples)
-        kept = len(batch.rows)
-        latents = sample_batch(full, embeddings, engine, guided, lambda _: report(kept), plan.parts)
-        return decode_images(engine.model, latents, plan.parts.decoded)[:kept]
+        latents = sample_batch(full, embeddings, engine, guided, report, plan.parts)
+        return decode_images(engine.model, latents, plan.parts.decoded)[: full.wanted]
 
-    engine.model.prepare(samples=len(embeddings.ids) * repeats)
     images = run_batches(make, embeddings, engine, guided, repeats=repeats)
     return images.reshape(len(embeddings.ids), repeats, *images.shape[1:])
 
@@ -150,14 +162,18 @@ def run_batches(
 ) -> np.ndarray:
     """What `work` gives for every sample, in order: a batch to each thread of a CPU at a time."""
     device, images = engine.model.device, len(embeddings.ids)
+    count = images * repeats
 
     def run(plan: BatchPlan, start: int) -> Iterator[np.ndarray]:
         batches = plan_batches(images, repeats=repeats, batch_size=plan.samples, start=start)
         return map_batches(partial(work, plan=plan), batches, device)
 
     with kernels_that_repeat():
-        plan = choose_plan(embeddings, engine, guided, count=images * repeats)
-        return run_with_halving(run, plan, count=images * repeats)
+        engine.model.prepare()
+        plan = choose_plan(embeddings, engine, guided, count=count)
+        if count >= SAMPLES_WORTH_COMPILING:
+            engine.model.compile()
+        return run_with_halving(run, plan, count=count)
 
 
 def map_batches(
@@ -185,7 +201,7 @@ def sample_batch(
         inputs.denoising,
         schedule=engine.schedule,
         guide=bind_targets(batch, embeddings, engine, guided) if guided else None,
-        on_step=lambda _index, _z: progress(len(batch.rows)),
+        on_step=lambda _index, _z: progress(batch.wanted),
     )
 
 
@@ -220,8 +236,20 @@ def place_batch(
         latents=place(embeddings.latents),
         noise=torch.from_numpy(noise).to(engine.model.device),
         denoising=Denoising(
-            engine.model, condition, engine.settings, parts, on_clipped=engine.clipped.add
+            engine.model, condition, engine.settings, parts, partial(note_clipped, batch, engine)
         ),
+    )
+
+
+def note_clipped(batch: Batch, engine: Engine, broken: Tensor, step: Step) -> None:
+    """Counts and logs clipped gradients, those of samples that only fill the batch left out."""
+    count = int(broken[: batch.wanted].sum())
+    engine.clipped.add(count)
+    runtime.logger.warning(
+        "Clipped the non-finite gradients of %d of %d samples at timestep %d.",
+        count,
+        batch.wanted,
+        step.timestep,
     )
 
 

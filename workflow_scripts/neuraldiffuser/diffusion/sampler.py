@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from neuraldiffuser.config.reconstruction import Sampling
-from neuraldiffuser.diffusion.gradients import NON_FINITE, pull_back
+from neuraldiffuser.diffusion.gradients import NON_FINITE, OnClipped, pull_back
 from neuraldiffuser.diffusion.memory import WHOLE_BATCH, Parts, split
 from neuraldiffuser.diffusion.models import LatentDiffusion
 from neuraldiffuser.diffusion.schedule import Schedule, Step
@@ -71,14 +71,14 @@ class Denoising:
 
     Attributes:
         parts: how many samples are guided and decoded at once; changes last bits only.
-        on_clipped: told the number of samples whose gradients were clipped, where some were.
+        on_clipped: told which samples' gradients were clipped, bool (n,), in which step.
     """
 
     model: LatentDiffusion
     condition: Tensor
     settings: Sampling
     parts: Parts = WHOLE_BATCH
-    on_clipped: Callable[[int], None] = lambda _count: None
+    on_clipped: OnClipped = lambda _broken, _step: None
 
     def of(self, rows: slice) -> Denoising:
         """The same for some samples."""
