@@ -94,7 +94,10 @@ class Sampling(Section):
         " code), or the classifier-free combination (universal guidance).",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="Number format of the diffusion model's weights and passes."
+        "float16",
+        description="Number format of the diffusion model's weights and passes; the guidance"
+        " function itself and the sampler's own arithmetic are float32. A CPU is fastest in"
+        " float32.",
     )
     non_finite_gradients: Literal["stop", "clip"] = Field(
         "stop",
