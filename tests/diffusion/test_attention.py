@@ -5,9 +5,9 @@ from threading import Barrier
 
 import pytest
 import torch
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import Attention, AttnProcessor
 
-from neuraldiffuser.diffusion.attention import Denoiser
+from neuraldiffuser.diffusion.attention import Denoiser, received_attention
 from neuraldiffuser.diffusion.models import load_latent_diffusion
 from neuraldiffuser.errors import DataError
 
@@ -69,6 +69,20 @@ def test_threads_do_not_mix_their_attention(model, batch, monkeypatch):
         together = [task.result().attention for task in tasks]
     assert alone[0].shape != alone[1].shape
     assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def test_products_beyond_float16_are_attended_to():
+    """Queries times keys reach 300,000 before they are scaled; reference: the same in float64."""
+    attention = Attention(query_dim=4, heads=1, dim_head=4).half()
+    weight = 100 * torch.eye(4, dtype=torch.float16)
+    for part in (attention.to_q, attention.to_k):
+        part.weight = torch.nn.Parameter(weight, requires_grad=False)
+    states = torch.tensor([[[5.5, 0, 0, 0], [5.4995, 0.05, 0, 0], [5.5, 0.02, 0, 0]]]).half()
+    found = received_attention(attention, states)
+    products = (100 * states.double()) @ (100 * states.double()).transpose(1, 2)
+    expected = (products * attention.scale).softmax(dim=2).sum(dim=1)
+    assert products.max() > torch.finfo(torch.float16).max
+    assert torch.allclose(found.double(), expected, atol=1e-4)
 
 
 def test_map_size_rounds_up(model):

@@ -22,6 +22,7 @@ from neuraldiffuser.diffusion.memory import (
     even_out,
     free_bytes,
     is_out_of_memory,
+    measure_peak,
     plan_batches_for,
     run_with_halving,
     split,
@@ -121,6 +122,60 @@ def test_free_memory_is_that_of_the_device_or_of_the_limit(monkeypatch, limit, e
     }.items():
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
     assert free_bytes(limit_gib=limit) / GIB == pytest.approx(expected)
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """A GPU of 24 GiB: `device.take(n)` allocates at most n bytes more and gives them back."""
+
+    class Device:
+        held, peak, kernels_chosen = 1000, 1000, False
+
+        def take(self, amount):
+            first, self.kernels_chosen = not self.kernels_chosen, True
+            self.peak = max(self.peak, self.held + amount + 5000 * first)
+
+        def forget_peak(self):
+            self.peak = self.held
+
+    device = Device()
+    for name, value in {
+        "mem_get_info": lambda: (0, 24 * GIB),
+        "memory_allocated": lambda: device.held,
+        "max_memory_allocated": lambda: device.peak,
+        "reset_peak_memory_stats": device.forget_peak,
+        "empty_cache": lambda: None,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    return device
+
+
+def test_a_peak_is_what_work_takes_once_its_kernels_are_chosen(device):
+    peak = measure_peak(lambda samples: device.take(70 * samples))
+    assert [peak(1), peak(2)] == [70, 140]
+
+
+def test_work_that_does_not_fit_is_planned_for_no_more_than_it_did(device):
+    """A GPU on which one sample is decoded in 3 GiB, and two are too many."""
+
+    def decode(samples):
+        if samples > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        device.take(3 * GIB)
+
+    peaks = Peaks(V1_4.denoise, V1_4.hold, measure_peak(decode), V1_4.recompute)
+    plan = plan_batches_for(peaks, free=23 * GIB, count=100)
+    assert plan.parts.decoded == 1
+    assert not plan.checkpointed
+
+
+@pytest.mark.usefixtures("device")
+def test_work_that_never_fits_is_recomputed():
+    def decode(_samples):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    peaks = Peaks(V1_4.denoise, V1_4.hold, measure_peak(decode), V1_4.recompute)
+    assert plan_batches_for(peaks, free=4 * GIB, count=100).checkpointed
 
 
 # --- running out of it ----------------------------------------------------------------------

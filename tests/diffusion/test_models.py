@@ -64,8 +64,15 @@ def test_a_gpu_is_given_its_layout_and_compiled_networks(
     """As on a GPU, but run where the test runs, by a compiler that changes no arithmetic."""
     model = load_latent_diffusion(path_to_stable_diffusion, dtype=torch.float64)
     latents, _, condition = batch
+
+    def slopes():
+        z = latents.clone().requires_grad_()
+        outputs = model.denoise(z, 300, condition, attended=2).noise, model.decode(z)
+        return [torch.autograd.grad(each.square().sum(), z)[0] for each in outputs]
+
     with torch.no_grad():
         expected = [model.denoise(latents, 300, condition).noise, model.decode(latents)]
+    uncompiled = slopes()
     monkeypatch.setattr(LatentDiffusion, "device", torch.device("cuda"))
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
@@ -81,9 +88,11 @@ def test_a_gpu_is_given_its_layout_and_compiled_networks(
     assert compiled == [model.denoiser.unet, model.autoencoder.decoder]
     for convolution in (model.denoiser.unet.conv_in, model.autoencoder.decoder.conv_in):
         assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
-        found = [model.denoise(latents, 300, condition).noise, model.decode(latents)]
+    found = [model.denoise(latents, 300, condition).noise, model.decode(latents)]
     for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+    for one, other in zip(slopes(), uncompiled, strict=True):
+        assert other.abs().max() > 1e-3
         assert torch.allclose(one, other, atol=1e-10)
 
 

@@ -105,6 +105,10 @@ def received_attention(attention: nn.Module, states: Tensor) -> Tensor:
         float32 (n, tokens); they sum to the number of tokens.
     """
     query, key = attention.to_q(states), attention.to_k(states)
-    query, key = (part.unflatten(2, (attention.heads, -1)).transpose(1, 2) for part in (query, key))
+    # Unscaled products leave the range of float16.
+    whole = torch.promote_types(states.dtype, torch.float32)
+    query, key = (
+        part.to(whole).unflatten(2, (attention.heads, -1)).transpose(1, 2) for part in (query, key)
+    )
     weights = (query @ key.transpose(2, 3)).float() * attention.scale  # (n, heads, from, to)
     return weights.softmax(dim=3).mean(dim=1).sum(dim=1)

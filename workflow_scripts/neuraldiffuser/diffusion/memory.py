@@ -141,15 +141,23 @@ def free_bytes(*, limit_gib: float) -> float:
 
 
 def measure_peak(work: Callable[[int], object]) -> Callable[[int], int]:
-    """How many bytes of GPU memory `work` of a number of samples takes at most, when it is run."""
+    """How many bytes of GPU memory `work` of a number of samples takes at most, when it is run.
+
+    Work that does not fit takes all the memory there is: the largest number that says so.
+    """
 
     def measure(samples: int) -> int:
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        work(samples)
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
+        try:
+            work(samples)  # chooses its kernels, which takes memory of its own
+            before = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            work(samples)
+            return torch.cuda.max_memory_allocated() - before
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        release_memory()
+        return torch.cuda.mem_get_info()[1]
 
     return measure
 
