@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from comparison import describe_processor
 
 RUNS = 10
 BYTES_OF_COPY = {"cpu": 1 << 28, "cuda": 1 << 32}  # beyond every cache
@@ -32,3 +33,8 @@ def best_seconds(work: Callable[[], object]) -> float:
         work()
         seconds.append(time.perf_counter() - started)
     return min(seconds)
+
+
+def describe_device(device: str) -> str:
+    """The GPU, or the processor."""
+    return torch.cuda.get_device_name() if device == "cuda" else describe_processor()

@@ -1,7 +1,7 @@
-"""What one training step computes, moves and holds, followed on tensors without content.
+"""What a step computes, moves and holds, followed on tensors without content where it is large.
 
-Everything is read off the tensors of a step that runs in ``FakeTensorMode``: shapes and types are
-those of a training, nothing is allocated, and no total is typed by hand.
+Everything is read off the tensors of a step. In ``FakeTensorMode`` shapes and types are those of
+the real one, nothing is allocated, and no total is typed by hand.
 """
 
 import weakref
@@ -19,6 +19,15 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 aten = torch.ops.aten
+# torch counts the attention of a GPU's kernels, but not of a CPU's.
+flop_registry |= {
+    aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[
+        aten._scaled_dot_product_flash_attention
+    ],
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        aten._scaled_dot_product_flash_attention_backward
+    ],
+}
 ALLOCATION = 512  # bytes that CUDA's allocator rounds up to
 FLOAT32 = 4
 # AdamW reads weight, gradient and both moments and writes all but the gradient, which the backward
@@ -34,6 +43,36 @@ def without_content() -> Iterator[None]:
 
 
 # --- operations and bytes ------------------------------------------------------------------------
+
+
+def count_operations(work: Callable[[], object]) -> int:
+    """Operations of products, convolutions and attention that ``work`` executes in this thread.
+
+    What is compiled runs uncompiled.
+    """
+    with torch.compiler.set_stance("force_eager"), Operations() as operations:
+        work()
+    return operations.total
+
+
+class Operations(TorchDispatchMode):
+    """Adds up operations as they are executed, recomputed ones included.
+
+    Attributes:
+        total: so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, operation: Any, _types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        result = operation(*args, **(kwargs or {}))
+        if formula := flop_registry.get(operation._overloadpacket):
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 @dataclass(frozen=True)

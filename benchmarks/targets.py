@@ -29,8 +29,8 @@ import h5py
 import numpy as np
 import open_clip
 import torch
-from comparison import Row, describe_processor, format_table, write_rows
-from device_rates import measure_matrix_rate
+from comparison import Row, format_table, write_rows
+from device_rates import describe_device, measure_matrix_rate
 from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import save_file
@@ -421,7 +421,7 @@ def describe_set_up(scene: Scene) -> str:
     """What is measured where."""
     counts = ", ".join(f"{len(scene.ids(case.name))} for {case.name}" for case in CASES)
     lines = [
-        f"{describe_device(scene)}.",
+        f"{describe_device(scene.device)}.",
         f"Images: {counts}, of {scene.size.stimulus} pixels; the autoencoder sees "
         f"{scene.size.image_size}. {CAPTIONS_OF_AN_IMAGE} captions of an image.",
         f"Both sides in float32 on {scene.threads} CPU threads, from file to file, in turn; runs: "
@@ -429,13 +429,6 @@ def describe_set_up(scene: Scene) -> str:
         "at the rate of a matrix product.",
     ]
     return "\n".join(lines)
-
-
-def describe_device(scene: Scene) -> str:
-    """The GPU, or the processor."""
-    if scene.device == "cuda":
-        return torch.cuda.get_device_name()
-    return describe_processor()
 
 
 def run(scene: Scene, path_to_json: Path | None) -> None:
@@ -447,7 +440,7 @@ def run(scene: Scene, path_to_json: Path | None) -> None:
     rows = list(compare_all(scene))
     print(format_table(rows))
     if path_to_json:
-        write_rows(path_to_json, rows, device=describe_device(scene))
+        write_rows(path_to_json, rows, device=describe_device(scene.device))
 
 
 def main() -> None:

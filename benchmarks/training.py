@@ -35,7 +35,6 @@ import numpy as np
 import torch
 from comparison import (
     Row,
-    describe_processor,
     format_columns,
     format_number,
     format_table,
@@ -52,7 +51,12 @@ from decoder_cases import (
     Case,
     count_images,
 )
-from device_rates import best_seconds, measure_bandwidth, measure_matrix_rate
+from device_rates import (
+    best_seconds,
+    describe_device,
+    measure_bandwidth,
+    measure_matrix_rate,
+)
 from plain_training import as_released, train_plainly
 from step_costs import Part, part_of_optimiser, parts_of_products, without_content
 from teacher_networks import (
@@ -471,8 +475,8 @@ def describe_set_up(scene: Scene, rates: Rates) -> str:
         "cuda": "Ours in bfloat16, the released way in float16 with a scaled loss",
     }
     lines = [
-        f"{describe_device(scene)}: copies {rates.bandwidth / 1e9:,.1f} GB/s read and written, "
-        f"multiplies {rates.matrix_rate / 1e12:,.3g} TFLOP/s.",
+        f"{describe_device(scene.device)}: copies {rates.bandwidth / 1e9:,.1f} GB/s read and "
+        f"written, multiplies {rates.matrix_rate / 1e12:,.3g} TFLOP/s.",
         f"Networks {size.recipe.network.hidden_size} wide, batches of "
         f"{size.recipe.budget.batch_size}, {SUBJECT} of {size.voxels[SUBJECT]:,} voxels; tables of "
         f"{size.trials:,} trials.",
@@ -482,13 +486,6 @@ def describe_set_up(scene: Scene, rates: Rates) -> str:
         "trains them. In residual_mlp nothing is left out.",
     ]
     return "\n".join(lines)
-
-
-def describe_device(scene: Scene) -> str:
-    """The GPU, or the processor."""
-    if scene.device == "cuda":
-        return torch.cuda.get_device_name()
-    return describe_processor()
 
 
 def compare_all(scene: Scene) -> list[Row]:
@@ -524,7 +521,7 @@ def run(scene: Scene, *, memory: bool, path_to_json: Path | None) -> None:
     else:
         rows = compare_all(scene)
     if path_to_json:
-        write_rows(path_to_json, rows, device=describe_device(scene))
+        write_rows(path_to_json, rows, device=describe_device(scene.device))
 
 
 def main() -> None:

@@ -43,6 +43,7 @@ def has_gpu():
 
 
 GPUS = 1 if has_gpu() else 0
+GPU_MEMORY = CONFIG.runtime.gpu_memory_gb or 0
 THREADS = CONFIG.runtime.threads
 DECODER_THREADS = CONFIG.runtime.decoder_threads
 DECODER_PROCESSES = CONFIG.runtime.decoder_processes

@@ -1,5 +1,9 @@
 # Reconstruction: a guidance scale where a variant asks for one, then images, shard by shard.
 
+# MB: Stable Diffusion is loaded through the host; on a CPU each thread computes a batch of its own,
+# which takes 900 MB for 50 samples of the miniature.
+RECONSTRUCTION_MEMORY = 12000 if GPUS else 2000 + 1000 * THREADS
+
 
 rule calibrate_guidance:
     input:
@@ -16,7 +20,8 @@ rule calibrate_guidance:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=4000,
+        gpu_memory_gb=GPU_MEMORY,
+        mem_mb=RECONSTRUCTION_MEMORY,
         runtime=60,
     params:
         models=get_generative_models,
@@ -44,7 +49,8 @@ rule reconstruct_images:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=4000,
+        gpu_memory_gb=GPU_MEMORY,
+        mem_mb=RECONSTRUCTION_MEMORY,
         runtime=240,
     params:
         models=get_generative_models,

@@ -56,7 +56,17 @@ def training_memory(tmp_path_factory):
     return run("training", tmp_path_factory.mktemp("training_memory"), "--memory")
 
 
-@pytest.fixture(params=["betas", "targets", "target_files", "training"])
+@pytest.fixture(scope="module")
+def sampling(tmp_path_factory):
+    return run("sampling", tmp_path_factory.mktemp("sampling"), "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def sampling_memory(tmp_path_factory):
+    return run("sampling", tmp_path_factory.mktemp("sampling_memory"), "--memory")
+
+
+@pytest.fixture(params=["betas", "targets", "target_files", "training", "sampling"])
 def benchmark(request):
     return request.getfixturevalue(request.param)
 
@@ -161,6 +171,56 @@ def test_what_fits_no_card_beside_a_training_is_streamed(training_memory):
     assert "nothing" in text
 
 
+# --- reconstruction ------------------------------------------------------------------------------
+
+
+def test_reconstruction_stands_beside_the_released_way_and_the_floor(sampling):
+    rows = {row["name"]: row for row in sampling[1]}
+    for name in ("unguided: an image", "guided: an image"):
+        assert rows[name]["unit"] == "s" and rows[name]["ratio_to_peer"]
+        assert rows[name]["ratio_to_floor"] < 1
+
+
+def test_the_released_way_ends_at_the_latents_of_ours(sampling):
+    """The benchmark refuses latents and images that rounding does not explain."""
+    found = re.findall(r"guided: latents agree within (\S+)", sampling[0])
+    assert len(found) == 2 and all(float(difference) < 1e-3 for difference in found)
+
+
+def test_ours_computes_nothing_that_a_reconstruction_does_not_need(sampling):
+    """Beyond the attention that is written down, a thousandth. The released way decodes more."""
+    rows = {row["name"]: row for row in sampling[1]}
+    for way in ("unguided", "guided"):
+        operations = rows[f"{way}: operations of an image"]
+        assert 0.998 < operations["ratio_to_floor"] <= 1
+        assert operations["ratio_to_peer"] > 1.3
+
+
+def test_the_share_of_the_devices_rate_is_that_of_what_was_executed(sampling):
+    rows = {row["name"]: row for row in sampling[1]}
+    for way in ("unguided", "guided"):
+        seconds, operations = (
+            rows[f"{way}: {name}"] for name in ("an image", "operations of an image")
+        )
+        rate = rows[f"{way}: operations as executed"]
+        assert rate["value"] == pytest.approx(operations["value"] / seconds["value"])
+        needed = rate["ratio_to_floor"] * operations["ratio_to_floor"]
+        assert needed == pytest.approx(seconds["ratio_to_floor"])
+
+
+def test_full_size_needs_the_arithmetic_that_was_counted_by_hand(sampling_memory):
+    """92 TFLOP unguided, 133 with seven guided steps: sums of the published networks' layers."""
+    rows = {row["name"]: row["value"] for row in sampling_memory[1]}
+    assert rows["unguided: operations of an image"] == pytest.approx(92, rel=0.01)
+    assert rows["guided: operations of an image"] == pytest.approx(133, rel=0.01)
+
+
+def test_batches_that_the_engine_plans_fit_a_card_of_24_gb(sampling_memory):
+    rows = {row["name"]: row for row in sampling_memory[1]}
+    assert rows["guided step as planned"]["value"] < 22 * 2**30 / 1e9
+    assert rows["guided step of one sample"]["ratio_to_peer"] > 1
+
+
 # --- what a step costs, on a network whose costs are known ---------------------------------------
 
 WIDTH, ROWS, LAYERS = 1000, 8, 3
@@ -236,6 +296,22 @@ def test_a_weights_rounded_copy_counts_for_the_weight(step_costs):
         parts = {part.name: part for part in step_costs.parts_of_products(network, step)}
     assert set(parts) == {f"{layer}, {way}" for layer in range(3) for way in WAYS}
     assert parts["1, forward"].bytes == 2 * WIDTH**2 + 2 * 2 * ROWS * WIDTH
+
+
+def test_operations_of_gradients_and_of_attention_count_as_executed(step_costs):
+    """Attention of a CPU, too: two products forward, and five backward, which computes one anew."""
+    samples, heads, tokens, width = 2, 3, 5, 7
+    query, key, value = torch.rand(3, samples, heads, tokens, width, requires_grad=True)
+
+    def attend():
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value)
+
+    def pull_back():
+        torch.autograd.grad(attend().sum(), query)
+
+    product = 2 * samples * heads * tokens**2 * width
+    assert step_costs.count_operations(attend) == 2 * product
+    assert step_costs.count_operations(pull_back) == 7 * product
 
 
 def test_frozen_weights_are_not_updated(step_costs):

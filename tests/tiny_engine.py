@@ -19,6 +19,7 @@ def make_settings(**changes) -> Reconstruction:
         "tweedie": "exact",
         "noise_timestep": "aligned",
         "guidance_loss": "sum_squares",
+        "precision": "float32",
         "batch_size": 4,
     }
     return Reconstruction(**(base | changes))

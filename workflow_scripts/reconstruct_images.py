@@ -51,7 +51,8 @@ def reconstruct_images(
         images = reconstruct(
             inputs, engine, repeats=settings.repeats, guided=guided, progress=bar.update
         )
-    attributes = loading.describe(variant, guided) | {"seed": seed}
+    made_with = {"seed": seed, "clipped_gradients": engine.clipped.total}
+    attributes = loading.describe(variant, guided) | made_with
     store.write_reconstructions(
         Path(path_to_reconstructions), ids=ids, images=images, attributes=attributes
     )

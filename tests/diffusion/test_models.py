@@ -1,10 +1,13 @@
 """The model folder is loaded frozen, offline, and as the pipeline of diffusers would use it."""
 
+import logging
+
 import pytest
 import torch
 from tiny_models import TEXT_SHAPE
 
-from neuraldiffuser.diffusion.models import load_latent_diffusion, load_unet
+from neuraldiffuser.diffusion.loading import choose_dtype
+from neuraldiffuser.diffusion.models import LatentDiffusion, load_latent_diffusion, load_unet
 from neuraldiffuser.errors import DataError
 
 
@@ -44,6 +47,65 @@ def test_images_stay_within_range(model, batch):
     assert images.shape == (2, 3, 32, 32)
     assert images.min() == 0
     assert images.max() == 1
+
+
+def test_a_cpu_keeps_its_layout_and_is_not_compiled(path_to_stable_diffusion):
+    model = load_latent_diffusion(path_to_stable_diffusion)
+    model.prepare()
+    model.compile()
+    assert model.denoiser.unet.conv_in.weight.is_contiguous()
+    assert model.denoiser.unet._compiled_call_impl is None
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_a_gpu_is_given_its_layout_and_compiled_networks(
+    path_to_stable_diffusion, batch, monkeypatch
+):
+    """As on a GPU, but run where the test runs, by a compiler that changes no arithmetic."""
+    model = load_latent_diffusion(path_to_stable_diffusion, dtype=torch.float64)
+    latents, _, condition = batch
+
+    def slopes():
+        z = latents.clone().requires_grad_()
+        outputs = model.denoise(z, 300, condition, attended=2).noise, model.decode(z)
+        return [torch.autograd.grad(each.square().sum(), z)[0] for each in outputs]
+
+    with torch.no_grad():
+        expected = [model.denoise(latents, 300, condition).noise, model.decode(latents)]
+    uncompiled = slopes()
+    monkeypatch.setattr(LatentDiffusion, "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    compiled, whole = [], torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module,
+        "compile",
+        lambda self, **options: compiled.append(self) or whole(self, backend="eager", **options),
+    )
+    model.prepare()
+    model.compile()
+    assert torch.backends.cudnn.benchmark
+    assert compiled == [model.denoiser.unet, model.autoencoder.decoder]
+    for convolution in (model.denoiser.unet.conv_in, model.autoencoder.decoder.conv_in):
+        assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    found = [model.denoise(latents, 300, condition).noise, model.decode(latents)]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+    for one, other in zip(slopes(), uncompiled, strict=True):
+        assert other.abs().max() > 1e-3
+        assert torch.allclose(one, other, atol=1e-10)
+
+
+def test_half_precision_on_a_processor_is_remarked_on(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("neuraldiffuser"), "propagate", True)
+    assert choose_dtype("float16", device="cuda") == torch.float16
+    assert choose_dtype("float32", device="cpu") == torch.float32
+    assert not caplog.messages
+    assert choose_dtype("float16", device="cpu") == torch.float16
+    assert caplog.messages == [
+        "Processors are several times slower in float16; on a machine without a GPU, set"
+        " reconstruction.precision to float32."
+    ]
 
 
 def test_a_missing_denoiser_is_named(tmp_path):

@@ -1,12 +1,22 @@
-"""Images do not depend on how samples are put into batches, orders and shards."""
+"""Images do not depend on how samples are put into batches, orders, shards and threads."""
 
+import logging
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from tiny_engine import IDS, make_embeddings, make_engine, make_settings
 
+from neuraldiffuser import runtime
+from neuraldiffuser.config.targets import ClipImageSettings
+from neuraldiffuser.diffusion import reconstruct as module
+from neuraldiffuser.diffusion.embeddings import Embeddings
+from neuraldiffuser.diffusion.guidance import GuidanceSource, build_clip_layers
+from neuraldiffuser.diffusion.memory import GIB, LARGEST_PARTS, BatchPlan, Parts, Peaks
+from neuraldiffuser.diffusion.models import load_latent_diffusion
 from neuraldiffuser.diffusion.reconstruct import (
+    Batch,
     Guided,
     decode_images,
     plan_batches,
@@ -103,3 +113,180 @@ def test_texts_of_another_model_are_refused(model, scheduler):
         "Embeddings of clip_text have shape (77, 768), but the text encoder gives (12, 16); decode"
         " them for the model that models.stable_diffusion names."
     )
+
+
+# --- float32: the same bytes at equal batch size ---------------------------------------------
+
+MANY = np.arange(100, 110)
+
+
+@pytest.fixture(scope="module")
+def single(path_to_stable_diffusion, path_to_clip, scheduler):
+    """Latents in float32, as jobs compute them: 10 images, two repeats, in batches of eight."""
+    model = load_latent_diffusion(path_to_stable_diffusion)
+    model.denoiser.attention.to_q.weight.mul_(20)
+    clip_image = ClipImageSettings(node="block_output", normalisation="clip", antialias=True)
+    function = build_clip_layers(GuidanceSource([path_to_clip], clip_image, make_settings()))
+
+    def run(ids=MANY, *, repeats=2, batch_size=8, scale=2e-2):
+        engine = make_engine(model, scheduler, make_settings(batch_size=batch_size))
+        rounded = in_float32(make_embeddings(function.targets, ids))
+        guided = Guided(function, scale=scale, strength=0.4) if scale else None
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "decode_images", bytes_of_latents)
+            return reconstruct(rounded, engine, repeats=repeats, guided=guided)
+
+    return run
+
+
+def in_float32(embeddings):
+    features = {name: rows.astype(np.float32) for name, rows in embeddings.features.items()}
+    return Embeddings(
+        embeddings.ids,
+        embeddings.latents.astype(np.float32),
+        embeddings.texts.astype(np.float32),
+        features,
+    )
+
+
+def bytes_of_latents(_model, latents, _together):
+    """In the place of decoding: every bit of the latents, not rounded to 256 values."""
+    return latents.numpy().view(np.uint8).reshape(len(latents), 1, 1, -1)
+
+
+@pytest.fixture(scope="module")
+def latents(single):
+    """Those of one shard in one thread."""
+    return single()
+
+
+def run_with(threads, monkeypatch, run, **changes):
+    monkeypatch.setattr(runtime, "_execution", runtime.Execution(threads=threads))
+    torch.set_num_threads(threads)
+    try:
+        return run(**changes)
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_no_bit(single, latents, monkeypatch, threads):
+    assert np.array_equal(run_with(threads, monkeypatch, single), latents)
+
+
+def test_shards_change_no_bit(single, latents):
+    """Ten shards of two samples, each padded to a batch of eight."""
+    shards = [single(MANY[k : k + 1]) for k in range(10)]
+    assert np.array_equal(np.concatenate(shards), latents)
+
+
+def test_order_and_neighbours_change_no_bit(single, latents):
+    order = np.random.default_rng(0).permutation(10)
+    assert np.array_equal(single(MANY[order]), latents[order])
+    assert np.array_equal(single(repeats=3)[:, :2], latents)
+
+
+def test_another_batch_size_changes_last_bits_only(single, latents):
+    """Control: the bytes that are compared above do hold the last bits."""
+    other = single(batch_size=5)
+    assert not np.array_equal(other, latents)
+    floats = [np.ascontiguousarray(each).view(np.float32) for each in (other, latents)]
+    assert np.quantile(np.abs(floats[0] - floats[1]), 0.99) < 1e-3
+
+
+# --- padding, clipping, memory ----------------------------------------------------------------
+
+
+def test_padding_repeats_the_last_sample():
+    batch = Batch(np.array([0, 0, 1]), np.array([0, 1, 0])).padded(5)
+    assert batch.rows.tolist() == [0, 0, 1, 1, 1]
+    assert batch.repeats.tolist() == [0, 1, 0, 0, 0]
+
+
+def test_batches_go_on_where_they_stopped():
+    every = plan_batches(3, repeats=2, batch_size=2)
+    rest = plan_batches(3, repeats=2, batch_size=2, start=2)
+    assert [(b.rows.tolist(), b.repeats.tolist()) for b in rest] == [
+        (b.rows.tolist(), b.repeats.tolist()) for b in every[1:]
+    ]
+
+
+class Overflowing:
+    """A guidance function whose gradient is infinite for every image."""
+
+    targets = ()
+
+    def __call__(self, images, targets):
+        del targets
+        return torch.inf * images.flatten(1).sum(dim=1)
+
+
+@pytest.mark.parametrize(("batch_size", "told"), [(6, [6, 6]), (4, [4, 4, 2, 2])])
+def test_clipped_gradients_are_counted(model, scheduler, monkeypatch, caplog, batch_size, told):
+    """Six samples in two guided steps, whether or not copies fill the last batch up."""
+    monkeypatch.setattr(logging.getLogger("neuraldiffuser"), "propagate", True)
+    settings = make_settings(batch_size=batch_size, non_finite_gradients="clip")
+    engine = make_engine(model, scheduler, settings)
+    guided = Guided(Overflowing(), scale=1e-3, strength=0.4)
+    images = reconstruct(make_embeddings(()), engine, repeats=2, guided=guided)
+    assert images.shape == (3, 2, 32, 32, 3)
+    assert engine.clipped.total == 12
+    steps = engine.schedule.steps[:2] * (len(told) // 2)
+    assert caplog.messages == [
+        f"Clipped the non-finite gradients of {count} of {count} samples at timestep"
+        f" {step.timestep}."
+        for count, step in zip(told, steps, strict=True)
+    ]
+
+
+def test_exhausted_memory_halves_the_batch(model, scheduler, guided, whole, monkeypatch, caplog):
+    """No more than three samples fit; float64 hides what other batch sizes change."""
+    monkeypatch.setattr(logging.getLogger("neuraldiffuser"), "propagate", True)
+    denoise = type(model).denoise
+
+    def limited(self, latents, *arguments, **options):
+        if len(latents) > 6:  # both predictions of three samples
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+        return denoise(self, latents, *arguments, **options)
+
+    monkeypatch.setattr(type(model), "denoise", limited)
+    images = run(model, scheduler, guided)
+    assert np.array_equal(images, whole)
+    assert caplog.messages == ["Memory is exhausted by 4 samples at once; goes on with 2."]
+
+
+@pytest.mark.parametrize("parts", [Parts(1, 1), Parts(3, 2)])
+def test_the_parts_of_a_plan_are_kept_to(model, scheduler, guided, whole, monkeypatch, parts):
+    sizes, decode = [], type(model).decode
+    monkeypatch.setattr(module, "choose_plan", lambda *_, **__: BatchPlan(6, parts))
+    monkeypatch.setattr(
+        type(model), "decode", lambda self, z: sizes.append(len(z)) or decode(self, z)
+    )
+    images = run(model, scheduler, guided)
+    assert np.array_equal(images, whole)
+    assert max(sizes) == parts.decoded
+
+
+def test_a_gpu_is_planned_by_what_each_stage_takes(model, scheduler, guided, monkeypatch):
+    """Every stage runs with one and with two samples; here each sample takes one GiB."""
+    runs = []
+
+    def measure(work):
+        def peak(samples):
+            work(samples)
+            runs.append(samples)
+            return samples * GIB
+
+        return peak
+
+    monkeypatch.setattr(module, "measure_peak", measure)
+    engine = make_engine(model, scheduler, make_settings())
+    embeddings = make_embeddings(guided.function.targets)
+    with_guide = module.measure_peaks(embeddings, engine, guided)
+    without = module.measure_peaks(embeddings, engine, None)
+    assert without.hold is None
+    for peaks in (with_guide, without):
+        assert isinstance(peaks, Peaks)
+        plan = module.plan_batches_for(peaks, free=100 * GIB, count=1000)
+        assert plan.parts == LARGEST_PARTS
+    assert sorted(set(runs)) == [1, 2]

@@ -1,24 +1,24 @@
-"""The sampler against diffusers' loop, Algorithm 1 by hand, and an unbatched float64 reference."""
+"""The sampler against Algorithm 1 by hand, and step by step against an unbatched reference."""
 
+import ast
 import itertools
 import math
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Literal, get_args, get_origin
 
+import plain_sampler
 import pytest
+import tiny_models
 import torch
 from tiny_engine import make_settings
 
+from neuraldiffuser.config.reconstruction import Sampling
+from neuraldiffuser.config.targets import ClipImageSettings
 from neuraldiffuser.diffusion.attention import Denoised
-from neuraldiffuser.diffusion.sampler import (
-    GUIDANCE_PREDICTIONS,
-    LATENT_BLENDS,
-    TWEEDIE,
-    Denoising,
-    Guide,
-    guided_noise,
-    sample,
-)
+from neuraldiffuser.diffusion.guidance import GuidanceSource, build_clip_layers
+from neuraldiffuser.diffusion.sampler import Denoising, Guide, sample
 from neuraldiffuser.diffusion.schedule import Schedule, Step, choose_guided_steps, make_schedule
 from neuraldiffuser.errors import DataError
 
@@ -43,39 +43,26 @@ def targets_of(guidance, count, seed=0):
 
 
 def run(
-    batch, model, scheduler, settings, *, guidance=None, targets=None, scale=1e-3, strength=0.7
+    batch,
+    model,
+    scheduler,
+    settings,
+    *,
+    guidance=None,
+    targets=None,
+    scale=1e-3,
+    strength=0.7,
+    on_step=lambda _index, _z: None,
 ):
     latents, noise, condition = batch
     schedule = schedule_of(scheduler, settings)
     steps = choose_guided_steps(len(schedule.steps), strength=strength, which=settings.guided_steps)
     guide = Guide(partial(guidance, targets=targets), scale, steps) if guidance else None
-    return sample(
-        latents, noise, Denoising(model, condition, settings), schedule=schedule, guide=guide
-    )
+    denoising = Denoising(model, condition, settings)
+    return sample(latents, noise, denoising, schedule=schedule, guide=guide, on_step=on_step)
 
 
-# --- without guidance -----------------------------------------------------------------------
-
-
-def test_without_guidance_it_is_diffusers_image_to_image_loop(batch, model, scheduler):
-    """Reference: StableDiffusionImg2ImgPipeline's loop, DDIMScheduler.add_noise and .step."""
-    settings = make_settings(self_attention_scale=0.0)
-    ours = run(batch, model, scheduler, settings)
-    latents, noise, condition = batch
-    theirs = type(scheduler).from_config(scheduler.config)
-    theirs.set_timesteps(settings.steps)
-    timesteps = theirs.timesteps[settings.steps - int(settings.steps * settings.strength) :]
-    z = theirs.add_noise(latents, noise, timesteps[:1])
-    both = torch.cat([model.unconditional.expand_as(condition), condition])
-    with torch.no_grad():
-        for timestep in timesteps:
-            unconditional, conditional = model.denoiser.unet(
-                torch.cat([z, z]), timestep, both
-            ).sample.chunk(2)
-            combined = unconditional + 3.0 * (conditional - unconditional)
-            z = theirs.step(combined, timestep, z).prev_sample
-    # diffusers keeps noise levels in float32
-    assert (ours - z).abs().max() < 1e-5
+# --- what every run keeps to ----------------------------------------------------------------
 
 
 def test_scale_zero_is_no_guidance(batch, model, scheduler, guidance):
@@ -96,14 +83,17 @@ def test_each_step_is_reported(batch, model, scheduler):
     settings, reported = make_settings(), []
     latents, noise, condition = batch
     schedule = schedule_of(scheduler, settings)
-    sample(
+    final = sample(
         latents,
         noise,
         Denoising(model, condition, settings),
         schedule=schedule,
-        on_step=lambda: reported.append(1),
+        on_step=lambda index, z: reported.append((index, z)),
     )
-    assert len(reported) == len(schedule.steps) == 6
+    assert [index for index, _ in reported] == list(range(6))
+    assert len(schedule.steps) == 6
+    assert torch.equal(reported[-1][1], final)
+    assert not torch.equal(reported[-2][1], final)
 
 
 # --- Algorithm 1 by hand --------------------------------------------------------------------
@@ -155,170 +145,226 @@ def test_algorithm_1_by_hand():
         assert float(ours) == pytest.approx(expected, rel=1e-12)
 
 
-# --- every combination of switches against an unbatched reference ---------------------------
+# --- every step against an unbatched reference in float64 -------------------------------------
 
-SWITCHES = list(
-    itertools.product(
-        TWEEDIE,
-        LATENT_BLENDS,
-        GUIDANCE_PREDICTIONS,
-        ("sum_squares", "weighted_mean"),
-        ("first", "last"),
-    )
-)
+# What makes a run comparable on a format, a device or a batch size is no reading of the paper.
+NO_READINGS = {"precision", "non_finite_gradients"}
+SWITCHES = {
+    name: get_args(field.annotation)
+    for name, field in Sampling.model_fields.items()
+    if get_origin(field.annotation) is Literal and name not in NO_READINGS
+} | {"self_attention_scale": (0.75, 0.0)}
+COMBINATIONS = list(itertools.product(*SWITCHES.values()))
 SCALES = {"sum_squares": 2e-2, "weighted_mean": 20.0}
-
-
-def reference_loss(images, network, targets, loss):
-    """Eq. 14 or the released weighting for one image, layer by layer."""
-    features = network(images)
-    pairs = [(features[int(name[-2:])][0], target) for name, target in targets.items()]
-    if loss == "sum_squares":
-        return sum(((f - g) ** 2).sum() for f, g in pairs)
-    norms = [1 / math.sqrt(float((g**2).sum())) for _, g in pairs]
-    weights = [w * n / sum(norms) for w, n in zip((1.5, 1.2, 1, 1, 1, 1), norms, strict=True)]
-    return sum(w * ((f - g) ** 2).mean() for w, (f, g) in zip(weights, pairs, strict=True))
-
-
-def reference_sample(
-    latent, noise, condition, *, model, schedule, settings, network, targets, kappa
-):
-    """One image at a time, written from the equations; UNet and decoder are called plainly."""
-    unet, vae = model.denoiser.unet, model.autoencoder
-    scale, sag = settings.classifier_free_scale, settings.self_attention_scale
-    count = len(schedule.steps)
-    guided = int(0.7 * count)
-    indices = range(guided) if settings.guided_steps == "first" else range(count - guided, count)
-    start = schedule.alpha_bar_start
-    z = math.sqrt(start) * latent + math.sqrt(1 - start) * noise
-    for index, step in enumerate(schedule.steps):
-        a, s = step.alpha_bar, math.sqrt(1 - step.alpha_bar)
-        z = z.detach().requires_grad_()
-        e_u = unet(z, step.timestep, model.unconditional[None]).sample
-        e_c = unet(z, step.timestep, condition).sample
-        e = e_u + scale * (e_c - e_u)
-        total = e.detach()
-        if index in indices:
-            behind = e_c if settings.guidance_prediction == "conditional" else e
-            factor = s if settings.tweedie == "exact" else 1 - a
-            z_0 = (z - factor * behind) / math.sqrt(a)
-            z_hat = s * z_0 + (1 - s) * z if settings.latent_blend == "noise_level" else z_0
-            image = (vae.decode(z_hat / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
-            loss = kappa * reference_loss(image, network, targets, settings.guidance_loss)
-            total = total + s * torch.autograd.grad(loss, z)[0]
-        with torch.no_grad():
-            attention = model.denoiser(z, step.timestep, model.unconditional[None], attended=1)[1]
-            mask = (attention > 1.0).double().repeat_interleave(2, 1).repeat_interleave(2, 2)
-            clean = (z - s * e_u) / math.sqrt(a)
-            blurred = blur(clean) * mask + clean * (1 - mask)
-            degraded = math.sqrt(a) * blurred + s * e_u
-            e_degraded = unet(degraded, step.timestep, model.unconditional[None]).sample
-            total = total + sag * (e_u - e_degraded)
-            z_0 = (z - s * total) / math.sqrt(a)
-            after = step.alpha_bar_next
-            z = math.sqrt(after) * z_0 + math.sqrt(1 - after) * total
-    return z.detach()
-
-
-def blur(images):
-    """Diffusers' own Gaussian blur."""
-    from diffusers.pipelines.deprecated.stable_diffusion_sag import (
-        pipeline_stable_diffusion_sag as peer,
-    )
-
-    return peer.gaussian_blur_2d(images, kernel_size=9, sigma=1.0)
+ETA = 0.7  # two of the three steps
+TOLERANCE = 1e-10
 
 
 @pytest.fixture(scope="module")
-def outcomes():
-    """What each combination of switches gave, for the comparison between them."""
-    return {}
+def networks(path_to_stable_diffusion, path_to_clip):
+    """The reference's own copy of the same weights, attending as unevenly."""
+    loaded = plain_sampler.load_networks(path_to_stable_diffusion, path_to_clip)
+    loaded.middle.to_q.weight.mul_(20)
+    return loaded
 
 
-@pytest.mark.parametrize(("tweedie", "blend", "prediction", "loss", "which"), SWITCHES)
-def test_every_combination_equals_the_reference(
-    batch, model, scheduler, guidance, outcomes, tweedie, blend, prediction, loss, which
-):
-    from neuraldiffuser.diffusion.guidance import ClipLayersGuidance
+@pytest.fixture(scope="module")
+def oblong():
+    """Two samples that are higher than wide, and larger than the image tower's input."""
+    generator = torch.Generator().manual_seed(3)
+    shapes = ((2, 4, 12, 10), (2, 4, 12, 10), (2, *tiny_models.TEXT_SHAPE))
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
 
-    settings = make_settings(
-        steps=5,
-        tweedie=tweedie,
-        latent_blend=blend,
-        guidance_prediction=prediction,
-        guidance_loss=loss,
-        guided_steps=which,
-    )
-    function = ClipLayersGuidance(
-        guidance.network, layers=guidance.layers, loss=loss, weights=settings.layer_weights
-    )
-    targets, kappa = targets_of(guidance, 2), SCALES[loss]
-    ours = run(batch, model, scheduler, settings, guidance=function, targets=targets, scale=kappa)
-    latents, noise, condition = batch
-    for k in range(2):
-        theirs = reference_sample(
-            latents[k : k + 1],
-            noise[k : k + 1],
-            condition[k : k + 1],
-            model=model,
-            schedule=schedule_of(scheduler, settings),
-            settings=settings,
-            network=guidance.network,
-            targets={name: target[k] for name, target in targets.items()},
-            kappa=kappa,
+
+def settings_of(combination) -> Sampling:
+    return make_settings(steps=4, **dict(zip(SWITCHES, combination, strict=True)))
+
+
+def guidance_of(path_to_clip, clip_image, settings):
+    """The library's guidance function in float64."""
+    function = build_clip_layers(GuidanceSource([path_to_clip], clip_image, settings))
+    function.network.double()
+    return function
+
+
+@pytest.fixture(scope="module")
+def trajectory(oblong, model, scheduler, path_to_clip, clip_image):
+    """The library's latents after every step, (steps, n, c, h, w), by settings and tower."""
+
+    def walk(settings, clip_image=clip_image):
+        function, steps = guidance_of(path_to_clip, clip_image, settings), []
+        run(
+            oblong,
+            model,
+            scheduler,
+            settings,
+            guidance=function,
+            targets=targets_of(function, 2),
+            scale=SCALES[settings.guidance_loss],
+            strength=ETA,
+            on_step=lambda _index, z: steps.append(z.clone()),
         )
-        # the blur kernel of diffusers is float32
-        assert torch.allclose(ours[k : k + 1], theirs, atol=1e-5), f"sample {k}"
-    unguided = run(batch, model, scheduler, settings)
-    assert (ours - unguided).abs().max() > 1e-3, "the guidance did not move anything"
-    outcomes[tweedie, blend, prediction, loss, which] = ours
+        return torch.stack(steps)
+
+    return walk
+
+
+@pytest.fixture(scope="module")
+def outcomes(trajectory):
+    """The library's trajectory under a combination of switches, each walked once."""
+    walked = {}
+
+    def look_up(combination):
+        if combination not in walked:
+            walked[combination] = trajectory(settings_of(combination))
+        return walked[combination]
+
+    return look_up
+
+
+@pytest.fixture(scope="module")
+def reference(oblong, networks, guidance, clip_image):
+    """The reference's trajectory, one sample after the other."""
+
+    def walk(settings, clip_image=clip_image):
+        targets = {int(name[-2:]): rows for name, rows in targets_of(guidance, 2).items()}
+        samples = [
+            plain_sampler.reconstruct(
+                *(part[k : k + 1] for part in oblong),
+                networks=networks,
+                settings=settings,
+                guidance=plain_sampler.Guidance(
+                    targets={layer: rows[k] for layer, rows in targets.items()},
+                    clip_image=clip_image,
+                    kappa=SCALES[settings.guidance_loss],
+                    eta=ETA,
+                ),
+            )
+            for k in range(2)
+        ]
+        return torch.stack([torch.cat(step) for step in zip(*samples, strict=True)])
+
+    return walk
+
+
+def test_the_reference_shares_no_code_with_the_sampler():
+    tree = ast.parse(Path(plain_sampler.__file__).read_text())
+    modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    modules += [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    ]
+    own = [module for module in modules if module.startswith("neuraldiffuser")]
+    assert own == ["neuraldiffuser.torchvision_schemas"]
+
+
+def test_there_are_all_combinations():
+    assert len(COMBINATIONS) == 128, "a new switch: teach plain_sampler what it means"
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda values: "-".join(map(str, values)))
+def test_every_step_equals_the_reference(outcomes, reference, combination):
+    ours, theirs = outcomes(combination), reference(settings_of(combination))
+    assert ours.shape == theirs.shape == (3, 2, 4, 12, 10)
+    assert (ours - theirs).abs().max() < TOLERANCE
 
 
 def test_each_switch_changes_the_result(outcomes):
     """Any two combinations differ by far more than the tolerance of the comparison above."""
-    assert len(outcomes) == len(SWITCHES), "run this whole file: it compares the tests before it"
-    for one, other in itertools.combinations(outcomes.values(), 2):
+    final = [outcomes(combination)[-1] for combination in COMBINATIONS]
+    for one, other in itertools.combinations(final, 2):
         assert (one - other).abs().max() > 1e-4
 
 
-def test_the_remaining_switches_change_the_result(batch, model, scheduler):
-    base = run(batch, model, scheduler, make_settings())
-    for change in (
-        {"noise_timestep": "released"},
+@pytest.mark.parametrize(
+    "change",
+    [
         {"classifier_free_scale": 4.0},
         {"self_attention_scale": 0.5},
-        {"steps": 10},
-        {"strength": 0.9},
-    ):
-        changed = run(batch, model, scheduler, make_settings(**change))
-        assert (changed - base).abs().max() > 1e-4, change
+        {"steps": 5},
+        {"strength": 1.0},
+        {"layer_weights": (1.0, 2.0, 3.0, 1.0, 1.0, 2.0)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_number_of_the_settings_is_used_as_in_the_reference(trajectory, reference, change):
+    plain = {"guidance_loss": "weighted_mean", "steps": 4}
+    base, settings = trajectory(make_settings(**plain)), make_settings(**plain | change)
+    changed = trajectory(settings)
+    assert (changed - reference(settings)).abs().max() < TOLERANCE
+    assert (changed[-1] - base[-1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("node", ["block_output", "mlp_projection"])
+@pytest.mark.parametrize("normalisation", ["clip", "imagenet"])
+@pytest.mark.parametrize("antialias", [True, False])
+def test_the_tower_is_read_as_in_the_reference(
+    trajectory, reference, node, normalisation, antialias
+):
+    tower = ClipImageSettings(node=node, normalisation=normalisation, antialias=antialias)
+    settings = make_settings(steps=4)
+    assert (trajectory(settings, tower) - reference(settings, tower)).abs().max() < TOLERANCE
 
 
 # --- the gradient ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("tweedie", "blend", "prediction"), sorted({s[:3] for s in SWITCHES}))
-def test_gradient_equals_finite_differences(
-    batch, model, scheduler, guidance, tweedie, blend, prediction
-):
-    """Central differences of the loss along a random direction, float64."""
-    z, direction, condition = batch
-    settings = make_settings(tweedie=tweedie, latent_blend=blend, guidance_prediction=prediction)
-    denoising = Denoising(model, condition, settings)
-    step = schedule_of(scheduler, settings).steps[0]
-    loss = partial(guidance, targets=targets_of(guidance, 2))
-    _, term = guided_noise(z, step, denoising, loss)
-    slope = (term * direction).flatten(1).sum(dim=1) / math.sqrt(1 - step.alpha_bar)
+STEP = Step(501, plain_sampler.noise_levels()[501], plain_sampler.noise_levels()[251])
 
-    def loss_at(offset):
-        moved = z + offset * direction
-        _, e = GUIDANCE_PREDICTIONS[prediction](moved, step, denoising)
-        z_0 = TWEEDIE[tweedie](moved, e, step.alpha_bar)
-        return loss(model.decode(LATENT_BLENDS[blend](z_0, moved, step.alpha_bar)))
+
+def gradient_of(z, condition, model, settings, loss, kappa=1.0):
+    """The gradient of the losses in z, (n, c, h, w), from one step with and one without them."""
+    a, after = STEP.alpha_bar, STEP.alpha_bar_next
+    stays = Schedule(alpha_bar_start=1.0, steps=(STEP,))  # the noise has no share in the start
+    denoising = Denoising(model, condition, settings)
+
+    def step(scale):
+        guide = Guide(loss, scale, range(1))
+        return sample(z, torch.zeros_like(z), denoising, schedule=stays, guide=guide)
+
+    per_noise = math.sqrt(1 - after) - math.sqrt(after * (1 - a) / a)
+    return (step(kappa) - step(0.0)) / (per_noise * math.sqrt(1 - a) * kappa)
+
+
+@pytest.mark.parametrize("loss", SCALES)
+@pytest.mark.parametrize("prediction", SWITCHES["guidance_prediction"])
+@pytest.mark.parametrize("latent_blend", SWITCHES["latent_blend"])
+@pytest.mark.parametrize("tweedie", SWITCHES["tweedie"])
+def test_gradient_equals_finite_differences(
+    oblong, model, networks, path_to_clip, clip_image, tweedie, latent_blend, prediction, loss
+):
+    """Central differences of the reference's loss along a random direction; no automatic gradient.
+
+    A step's result is linear in kappa, so the gradient is read from what kappa changes.
+    """
+    settings = make_settings(
+        tweedie=tweedie,
+        latent_blend=latent_blend,
+        guidance_prediction=prediction,
+        guidance_loss=loss,
+    )
+    function = guidance_of(path_to_clip, clip_image, settings)
+    z, direction, condition = oblong
+    targets, kappa = targets_of(function, 2), SCALES[loss]
+    gradient = gradient_of(z, condition, model, settings, partial(function, targets=targets), kappa)
+    slopes = (gradient * direction).flatten(1).sum(dim=1)
+
+    def loss_at(offset, k):
+        own = {int(name[-2:]): rows[k] for name, rows in targets.items()}
+        return plain_sampler.guidance_loss(
+            (z + offset * direction)[k : k + 1],
+            STEP.timestep,
+            condition[k : k + 1],
+            networks=networks,
+            settings=settings,
+            guidance=plain_sampler.Guidance(own, clip_image, kappa, ETA),
+        )
 
     with torch.no_grad():
-        expected = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5
-    assert torch.allclose(slope, expected, rtol=1e-5)
+        expected = [float(loss_at(1e-5, k) - loss_at(-1e-5, k)) / 2e-5 for k in range(2)]
+    assert slopes.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_gradient_never_mixes_images(batch, model, scheduler, guidance):
@@ -332,20 +378,17 @@ def test_a_gradient_never_mixes_images(batch, model, scheduler, guidance):
     assert (first[1] - second[1]).abs().max() > 1e-2
 
 
-def test_guidance_towards_its_own_features_has_no_gradient(batch, model, scheduler, guidance):
+def test_guidance_towards_its_own_features_has_no_gradient(batch, model, guidance):
     """Control: an image that already has the wanted features is not moved."""
     z, _, condition = batch
-    settings = make_settings()
-    denoising = Denoising(model, condition, settings)
-    step = schedule_of(scheduler, settings).steps[0]
     seen = []
-    guided_noise(z, step, denoising, lambda images: seen.append(images) or images.flatten(1).sum(1))
-    own = {f"clip_image_{k:02d}": f.detach() for k, f in guidance.network(seen[0]).items()}
-    _, term = guided_noise(z, step, denoising, partial(guidance, targets=own))
-    _, elsewhere = guided_noise(
-        z, step, denoising, partial(guidance, targets=targets_of(guidance, 2))
-    )
-    assert term.abs().max() < 1e-12 < elsewhere.abs().max()
+    look = partial(gradient_of, z, condition, model, make_settings())
+    look(lambda images: seen.append(images.detach()) or images.flatten(1).sum(dim=1))
+    features = guidance.network(torch.cat(seen)[: len(z)])
+    own = {f"clip_image_{layer:02d}": rows for layer, rows in features.items()}
+    other = targets_of(guidance, 2)
+    assert look(partial(guidance, targets=own)).abs().max() < 1e-12
+    assert look(partial(guidance, targets=other)).abs().max() > 1e-3
 
 
 def test_stronger_guidance_comes_closer_to_the_target(batch, model, scheduler, guidance):
@@ -366,39 +409,89 @@ def test_stronger_guidance_comes_closer_to_the_target(batch, model, scheduler, g
     assert losses == sorted(losses, reverse=True)
 
 
-def test_a_gradient_that_is_not_finite_is_refused(batch, model, scheduler):
+def test_a_gradient_that_is_not_finite_is_refused(batch, model):
     z, _, condition = batch
-    settings = make_settings()
-    step = schedule_of(scheduler, settings).steps[0]
     broken = torch.tensor([1.0, math.inf], dtype=torch.float64)
     with pytest.raises(DataError) as error:
-        guided_noise(
-            z,
-            step,
-            Denoising(model, condition, settings),
-            lambda images: broken * images.flatten(1).sum(1),
+        gradient_of(
+            z, condition, model, make_settings(), lambda images: broken * images.flatten(1).sum(1)
         )
     assert str(error.value) == (
-        f"The guidance has non-finite gradients for 1 of 2 samples at timestep {step.timestep};"
-        " set reconstruction.precision to float32 or lower the guidance scale."
+        "The guidance has non-finite gradients for 1 of 2 samples at timestep 501; set"
+        " reconstruction.precision to float32 or lower the guidance scale."
     )
 
 
-def test_the_unet_runs_no_more_often_than_needed(batch, model, scheduler, guidance, monkeypatch):
-    """Two passes for an unguided step, three for a guided one, none for the gradient alone."""
-    passes = []
-    unet = model.denoiser.unet
+# --- arithmetic -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Samples that went through a network, with and without a graph of what was computed."""
+
+    with_graph: int
+    without: int
+
+
+@pytest.fixture
+def count_passes(monkeypatch, model):
+    """Runs something; what went through the UNet and the decoder meanwhile."""
+
+    def spy(network, rows):
+        forward = network.forward
+
+        def counted(latents, *arguments, **options):
+            graph = torch.is_grad_enabled() and latents.requires_grad
+            rows.extend([graph] * len(latents))
+            return forward(latents, *arguments, **options)
+
+        monkeypatch.setattr(network, "forward", counted)
+
+    def count(work):
+        through_unet, through_decoder = [], []
+        with monkeypatch.context():
+            spy(model.denoiser.unet, through_unet)
+            spy(model.autoencoder.decoder, through_decoder)
+            work()
+        return [Passes(sum(rows), rows.count(False)) for rows in (through_unet, through_decoder)]
+
+    return count
+
+
+@pytest.mark.parametrize(("prediction", "in_graph"), [("conditional", 1), ("classifier_free", 2)])
+def test_no_network_runs_more_often_than_needed(
+    batch, model, scheduler, guidance, count_passes, prediction, in_graph
+):
+    """Six steps, one of them guided, of two samples; a third pass is self-attention guidance's."""
+    settings = make_settings(guidance_prediction=prediction)
+    through_unet, through_decoder = count_passes(
+        lambda: run(
+            batch,
+            model,
+            scheduler,
+            settings,
+            guidance=guidance,
+            targets=targets_of(guidance, 2),
+            strength=0.2,
+        )
+    )
+    assert through_unet == Passes(with_graph=2 * in_graph, without=2 * (3 * 6 - in_graph))
+    assert through_decoder == Passes(with_graph=2, without=0)
+
+
+def test_unguided_steps_neither_decode_nor_remember(batch, model, scheduler, count_passes):
+    through_unet, through_decoder = count_passes(
+        lambda: run(batch, model, scheduler, make_settings(self_attention_scale=0.0))
+    )
+    assert through_unet == Passes(with_graph=0, without=2 * 2 * 6)
+    assert through_decoder == Passes(with_graph=0, without=0)
+
+
+def test_both_predictions_of_an_unguided_step_are_one_pass(batch, model, scheduler, monkeypatch):
+    sizes, unet = [], model.denoiser.unet
     forward = unet.forward
     monkeypatch.setattr(
-        unet, "forward", lambda z, *a, **k: passes.append(len(z)) or forward(z, *a, **k)
+        unet, "forward", lambda z, *a, **k: sizes.append(len(z)) or forward(z, *a, **k)
     )
-    run(
-        batch,
-        model,
-        scheduler,
-        make_settings(),
-        guidance=guidance,
-        targets=targets_of(guidance, 2),
-        strength=0.2,
-    )
-    assert passes == [2, 2, 2] + [4, 2] * 5
+    run(batch, model, scheduler, make_settings())
+    assert sizes == [4, 2] * 6

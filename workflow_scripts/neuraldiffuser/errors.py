@@ -7,7 +7,8 @@ NeuralDiffuserError
 ├── FetchError       an object could not be brought from its source
 │   ├── MissingObjectError   its source answers that there is no such object
 │   └── AlteredObjectError   it arrived otherwise than its source states it
-└── TrainingError    a training cannot go on: its loss is not finite, or its time is up
+├── TrainingError    a training cannot go on: its loss is not finite, or its time is up
+└── MemoryExhaustedError     the smallest piece of work does not fit into memory
 """
 
 
@@ -41,3 +42,7 @@ class AlteredObjectError(FetchError):
 
 class TrainingError(NeuralDiffuserError):
     """A training cannot go on: its loss is not finite, or its time is up."""
+
+
+class MemoryExhaustedError(NeuralDiffuserError):
+    """The smallest piece of work does not fit into memory."""

@@ -41,6 +41,7 @@ class Execution:
         device: "cpu" or "cuda".
         threads: CPU threads of each of its processes.
         processes: how many work together, each on a device of its own.
+        gpu_memory_gb: GiB of a GPU that it may plan for; 0 for all that is free.
         deadline: of its time limit on ``time.monotonic``; None without a limit.
         label: the job's name.
         code: identity of the code that it runs.
@@ -50,6 +51,7 @@ class Execution:
     device: str = "cpu"
     threads: int = 1
     processes: int = 1
+    gpu_memory_gb: int = 0
     deadline: float | None = None
     label: str = ""
     code: str = ""
@@ -211,6 +213,7 @@ def _choose_execution(snakemake: Any) -> Execution:
         device="cuda" if wants_gpu and torch and torch.cuda.is_available() else "cpu",
         threads=max(int(snakemake.threads) // processes, 1),
         processes=processes,
+        gpu_memory_gb=int(resources.get("gpu_memory_gb", 0)),
         deadline=time.monotonic() + 60 * minutes if minutes else None,
         label=_label(snakemake.rule, snakemake.wildcards),
         code=snakemake.params.code,

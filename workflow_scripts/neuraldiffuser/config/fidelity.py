@@ -237,6 +237,15 @@ SWITCHES: tuple[Switch, ...] = (
         why="The first version of the released code aligned the others too.",
     ),
     Switch(
+        key="reconstruction.precision",
+        place="Number format of the diffusion model",
+        paper="silent",
+        released="float16",
+        corrected="float32",
+        why="The released code runs the networks under autocast to float16, which GPUs are fastest "
+        "in. Gradients would be flushed to zero in it; here powers of two keep them in its range.",
+    ),
+    Switch(
         key="reconstruction.noise_timestep",
         place="Noise level of the initial latent",
         paper="strength 0.75, 37 of 50 steps",

@@ -94,13 +94,21 @@ class Sampling(Section):
         " code), or the classifier-free combination (universal guidance).",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="Number format of the diffusion model's weights and passes."
+        "float16",
+        description="Number format of the diffusion model's weights and passes; the guidance"
+        " function itself and the sampler's own arithmetic are float32. A CPU is fastest in"
+        " float32.",
+    )
+    non_finite_gradients: Literal["stop", "clip"] = Field(
+        "stop",
+        description="What becomes of a guidance gradient that is not finite: stop with an error, or"
+        " clip: infinities to the sample's largest finite value, what is no number to zero.",
     )
     batch_size: int = Field(
         8,
         ge=1,
-        description="Samples (image x repeat) reconstructed together; on a CPU another size changes"
-        " the last bits.",
+        description="Samples (image x repeat) reconstructed together on a CPU, where another size"
+        " changes the last bits; a GPU takes as many as fit into its memory.",
     )
 
 

@@ -35,6 +35,12 @@ class Runtime(Section):
         "auto", description="Where networks run: a GPU if this machine has one, or as named."
     )
     threads: int = Field(2, ge=1, description="CPU threads of a job that uses several.")
+    gpu_memory_gb: int | None = Field(
+        None,
+        ge=1,
+        description="GiB of a GPU's memory that a reconstruction plans its batches for; null for"
+        " all that is free.",
+    )
     decoder_threads: int = Field(
         1, ge=1, description="CPU threads of each process of a decoder's training."
     )

@@ -2,13 +2,14 @@
 
 Attention is computed by diffusers' fused scaled_dot_product_attention everywhere. Only for the
 first self-attention of the middle block, and only for the samples that ask for it, the
-probabilities are computed once more and summed: fused attention never writes them down.
+probabilities are computed once more and summed: fused attention never writes them down. That
+block's processor does so, since a compiled network runs it but no hook that is added later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from threading import local
 from typing import NamedTuple
 
 import torch
@@ -38,6 +39,8 @@ class Denoiser:
                 "The UNet has no self-attention in its middle block, which self-attention guidance"
                 " reads; use a model such as stable-diffusion-v1-4."
             ) from error
+        self.recorder = AttentionRecorder(self.attention.processor)
+        self.attention.set_processor(self.recorder)
 
     def __call__(
         self, latents: Tensor, timestep: int, condition: Tensor, *, attended: int = 0
@@ -50,13 +53,12 @@ class Denoiser:
             condition: text embeddings.
             attended: for how many samples, counted from the first, attention is reported.
         """
-        inputs: list[Tensor] = []
-        with capture_input(self.attention, inputs, attended):
-            noise = self.unet(latents, timestep, condition, return_dict=False)[0]
+        timesteps = torch.full((len(latents),), timestep, device=latents.device)
+        self.recorder.ask(attended)
+        noise = self.unet(latents, timesteps, condition, return_dict=False)[0]
         if not attended:
             return Denoised(noise, None)
-        received = received_attention(self.attention, inputs[0])
-        return Denoised(noise, received.unflatten(1, self.map_size(latents)))
+        return Denoised(noise, self.recorder.take().unflatten(1, self.map_size(latents)))
 
     def map_size(self, latents: Tensor) -> tuple[int, int]:
         """Height and width of the middle block's map: halved, rounding up, at each reduction."""
@@ -64,16 +66,31 @@ class Denoiser:
         return -(-latents.shape[-2] // factor), -(-latents.shape[-1] // factor)
 
 
-@contextmanager
-def capture_input(module: nn.Module, inputs: list[Tensor], count: int) -> Iterator[None]:
-    """Within the context, appends the first `count` rows of each input of `module`."""
-    if not count:
-        yield
-        return
-    with module.register_forward_pre_hook(
-        lambda _, arguments: inputs.append(arguments[0][:count].detach())
-    ):
-        yield
+class AttentionRecorder:
+    """A self-attention processor that also says how much attention each token receives.
+
+    What is asked for and recorded belongs to the thread that denoises: several may do so at once.
+    """
+
+    def __init__(self, processor: Callable[..., Tensor]) -> None:
+        """Takes the processor that computes the attention itself."""
+        self.processor = processor
+        self._thread = local()
+
+    def ask(self, count: int) -> None:
+        """Has the attention of the next pass recorded for its first `count` samples."""
+        self._thread.count = count
+
+    def take(self) -> Tensor:
+        """What the last pass recorded, float32 (count, tokens)."""
+        return self._thread.__dict__.pop("received")
+
+    @torch.compiler.disable
+    def __call__(self, attention: nn.Module, states: Tensor, *arguments, **options) -> Tensor:
+        """As the processor; states are (n, tokens, width)."""
+        if count := getattr(self._thread, "count", 0):
+            self._thread.received = received_attention(attention, states[:count].detach())
+        return self.processor(attention, states, *arguments, **options)
 
 
 @torch.no_grad()
@@ -88,6 +105,10 @@ def received_attention(attention: nn.Module, states: Tensor) -> Tensor:
         float32 (n, tokens); they sum to the number of tokens.
     """
     query, key = attention.to_q(states), attention.to_k(states)
-    query, key = (part.unflatten(2, (attention.heads, -1)).transpose(1, 2) for part in (query, key))
+    # Unscaled products leave the range of float16.
+    whole = torch.promote_types(states.dtype, torch.float32)
+    query, key = (
+        part.to(whole).unflatten(2, (attention.heads, -1)).transpose(1, 2) for part in (query, key)
+    )
     weights = (query @ key.transpose(2, 3)).float() * attention.scale  # (n, heads, from, to)
     return weights.softmax(dim=3).mean(dim=1).sum(dim=1)

@@ -18,13 +18,15 @@ import numpy as np
 import torch
 
 from neuraldiffuser.diffusion.embeddings import Embeddings
+from neuraldiffuser.diffusion.memory import WHOLE_BATCH, BatchPlan, Parts
 from neuraldiffuser.diffusion.reconstruct import (
     Batch,
     Engine,
     Guided,
+    Tally,
     bind_targets,
     place_batch,
-    plan_batches,
+    run_batches,
 )
 from neuraldiffuser.diffusion.sampler import guided_noise, sample
 from neuraldiffuser.errors import ConfigError, DataError
@@ -84,10 +86,12 @@ def calibrate(
         ConfigError: the strength guides no step.
         DataError: the guidance has no gradient.
     """
-    batches = plan_batches(len(embeddings.ids), repeats=1, batch_size=engine.settings.batch_size)
-    ratios = np.concatenate(
-        [unit_ratios(batch, embeddings, engine, guided, progress) for batch in batches]
-    )
+    report = Tally(told=progress).add
+
+    def measure(batch: Batch, plan: BatchPlan) -> np.ndarray:
+        return unit_ratios(batch, embeddings, engine, guided, report, plan.parts)
+
+    ratios = run_batches(measure, embeddings, engine, guided, repeats=1)
     median = float(np.median(ratios))
     if not median > 0:
         raise DataError(
@@ -104,9 +108,10 @@ def unit_ratios(
     engine: Engine,
     guided: Guided,
     progress: Callable[[int], None],
+    parts: Parts = WHOLE_BATCH,
 ) -> np.ndarray:
     """Ratio of guidance to denoiser at scale 1 in the first guided step, one per sample."""
-    inputs = place_batch(batch, embeddings, engine)
+    inputs = place_batch(batch, embeddings, engine, parts)
     guide = bind_targets(batch, embeddings, engine, guided)
     if not guide.steps:
         raise ConfigError(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from neuraldiffuser import storage
+from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.reconstruction import Sampling, Variant
 from neuraldiffuser.diffusion.embeddings import Embeddings, read_embeddings
 from neuraldiffuser.diffusion.guidance import GUIDANCE, GuidanceSource
@@ -29,9 +29,20 @@ def load_engine(
         strength=settings.strength,
         noise_timestep=settings.noise_timestep,
     )
-    dtype = getattr(torch, settings.precision)
+    dtype = choose_dtype(settings.precision, device=device)
     model = load_latent_diffusion(path, device=device, dtype=dtype)
     return Engine(model=model, schedule=schedule, settings=settings, seed=seed)
+
+
+def choose_dtype(precision: str, *, device: str) -> torch.dtype:
+    """The number format of the networks; says so where the device is slow at it."""
+    if device == "cpu" and precision != "float32":
+        runtime.logger.warning(
+            "Processors are several times slower in %s; on a machine without a GPU, set"
+            " reconstruction.precision to float32.",
+            precision,
+        )
+    return getattr(torch, precision)
 
 
 def load_guided(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch._dynamo
 from torch import Tensor, nn
 
 from neuraldiffuser.diffusion.attention import Denoised, Denoiser
@@ -46,6 +47,32 @@ class LatentDiffusion:
         scaled = latents.to(self.dtype) / self.autoencoder.config.scaling_factor
         images = self.autoencoder.decode(scaled, return_dict=False)[0]
         return (images.to(latents.dtype) / 2 + 0.5).clamp(0, 1)
+
+    def recompute_decoder(self, wanted: bool) -> None:
+        """Whether the decoder computes activations twice rather than keep them for a gradient."""
+        if wanted:
+            self.autoencoder.enable_gradient_checkpointing()
+        else:
+            self.autoencoder.disable_gradient_checkpointing()
+
+    def prepare(self) -> None:
+        """Lays the weights out as a GPU's convolutions read them; on a CPU it gains nothing."""
+        if self.device.type == "cpu":
+            return
+        torch.backends.cudnn.benchmark = True
+        for network in (self.denoiser.unet, self.autoencoder):
+            network.to(memory_format=torch.channels_last)
+
+    def compile(self) -> None:
+        """Has the networks compiled for a GPU; what cannot be compiled runs as it is.
+
+        The recorder of attention runs as it is, too. Every number of samples is compiled anew.
+        """
+        if self.device.type == "cpu":
+            return
+        torch._dynamo.config.suppress_errors = True
+        self.denoiser.unet.compile(dynamic=False)
+        self.autoencoder.decoder.compile(dynamic=False)
 
 
 def load_latent_diffusion(

@@ -1,23 +1,53 @@
-"""Images from embeddings: batches of samples through the guided sampler and the decoder."""
+"""Images from embeddings: batches of samples through the guided sampler and the decoder.
+
+On a CPU every batch has `batch_size` samples, the last one repeated where there are fewer, and is
+computed by one thread: images depend on no other sample, no shard and no number of threads, to the
+last bit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from neuraldiffuser import runtime
 from neuraldiffuser.config.reconstruction import Sampling
 from neuraldiffuser.diffusion.embeddings import Embeddings
+from neuraldiffuser.diffusion.gradients import pull_back
 from neuraldiffuser.diffusion.guidance import Guidance
+from neuraldiffuser.diffusion.memory import (
+    WHOLE_BATCH,
+    BatchPlan,
+    Parts,
+    Peaks,
+    free_bytes,
+    measure_peak,
+    plan_batches_for,
+    run_with_halving,
+    split,
+)
 from neuraldiffuser.diffusion.models import LatentDiffusion
 from neuraldiffuser.diffusion.noise import draw_noise
-from neuraldiffuser.diffusion.sampler import Denoising, Guide, sample
-from neuraldiffuser.diffusion.schedule import Schedule, choose_guided_steps
+from neuraldiffuser.diffusion.sampler import (
+    Denoising,
+    Guide,
+    decoded_gradient,
+    estimate,
+    sample,
+    unguided_noise,
+)
+from neuraldiffuser.diffusion.schedule import Schedule, Step, choose_guided_steps
 from neuraldiffuser.errors import DataError
+from neuraldiffuser.features.pipeline import kernels_that_repeat, map_ahead
+
+# ASSUME: compiling takes as long as it saves on this many samples (not measured).
+SAMPLES_WORTH_COMPILING = 200
 
 
 @dataclass(frozen=True)
@@ -31,28 +61,64 @@ class Guided:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples that are made together: for each, the row of its image and its repeat."""
+    """Samples that are made together: for each, the row of its image and its repeat.
+
+    Attributes:
+        padding: how many of the last ones only fill the batch up.
+    """
 
     rows: np.ndarray
     repeats: np.ndarray
+    padding: int = 0
+
+    @property
+    def wanted(self) -> int:
+        """How many samples count."""
+        return len(self.rows) - self.padding
+
+    def padded(self, size: int) -> Batch:
+        """Of `size` samples: the last one stands in for those that are missing."""
+        count = len(self.rows)
+        places = np.minimum(np.arange(size), count - 1)
+        return Batch(self.rows[places], self.repeats[places], padding=size - count)
+
+
+class Tally:
+    """A number that several threads add to."""
+
+    def __init__(self, told: Callable[[int], object] = lambda _: None) -> None:
+        """Takes what else is told of each addition, by one thread at a time."""
+        self.total = 0
+        self._told = told
+        self._lock = Lock()
+
+    def add(self, count: int) -> None:
+        """Adds to the total."""
+        with self._lock:
+            self.total += count
+            self._told(count)
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What all batches of a job share."""
+    """What all batches of a job share.
+
+    Attributes:
+        clipped: gradients of single samples and steps that were clipped because not finite.
+    """
 
     model: LatentDiffusion
     schedule: Schedule
     settings: Sampling
     seed: int
+    clipped: Tally = field(default_factory=Tally)
 
 
-def plan_batches(count: int, *, repeats: int, batch_size: int) -> list[Batch]:
-    """All samples, image by image, in batches of at most `batch_size`."""
-    rows = np.repeat(np.arange(count), repeats)
-    numbers = np.tile(np.arange(repeats), count)
-    starts = range(0, len(rows), batch_size)
-    return [Batch(rows[a : a + batch_size], numbers[a : a + batch_size]) for a in starts]
+def plan_batches(count: int, *, repeats: int, batch_size: int, start: int = 0) -> list[Batch]:
+    """All samples from `start` on, image by image, in batches of at most `batch_size`."""
+    rows = np.repeat(np.arange(count), repeats)[start:]
+    numbers = np.tile(np.arange(repeats), count)[start:]
+    return [Batch(rows[part], numbers[part]) for part in split(len(rows), batch_size)]
 
 
 def reconstruct(
@@ -75,15 +141,48 @@ def reconstruct(
     Returns:
         uint8 (n, repeats, h, w, 3).
     """
-    batches = plan_batches(
-        len(embeddings.ids), repeats=repeats, batch_size=engine.settings.batch_size
-    )
-    images = [
-        decode_images(engine.model, sample_batch(batch, embeddings, engine, guided, progress))
-        for batch in batches
-    ]
-    joined = np.concatenate(images)
-    return joined.reshape(len(embeddings.ids), repeats, *joined.shape[1:])
+    report = Tally(told=progress).add
+
+    def make(batch: Batch, plan: BatchPlan) -> np.ndarray:
+        full = batch.padded(plan.samples)
+        latents = sample_batch(full, embeddings, engine, guided, report, plan.parts)
+        return decode_images(engine.model, latents, plan.parts.decoded)[: full.wanted]
+
+    images = run_batches(make, embeddings, engine, guided, repeats=repeats)
+    return images.reshape(len(embeddings.ids), repeats, *images.shape[1:])
+
+
+def run_batches(
+    work: Callable[[Batch, BatchPlan], np.ndarray],
+    embeddings: Embeddings,
+    engine: Engine,
+    guided: Guided | None,
+    *,
+    repeats: int,
+) -> np.ndarray:
+    """What `work` gives for every sample, in order: a batch to each thread of a CPU at a time."""
+    device, images = engine.model.device, len(embeddings.ids)
+    count = images * repeats
+
+    def run(plan: BatchPlan, start: int) -> Iterator[np.ndarray]:
+        batches = plan_batches(images, repeats=repeats, batch_size=plan.samples, start=start)
+        return map_batches(partial(work, plan=plan), batches, device)
+
+    with kernels_that_repeat():
+        engine.model.prepare()
+        plan = choose_plan(embeddings, engine, guided, count=count)
+        if count >= SAMPLES_WORTH_COMPILING:
+            engine.model.compile()
+        return run_with_halving(run, plan, count=count)
+
+
+def map_batches(
+    work: Callable[[Batch], np.ndarray], batches: Iterable[Batch], device: torch.device
+) -> Iterator[np.ndarray]:
+    """Results in order; a GPU is given one batch after the other."""
+    if device.type == "cpu":
+        return map_ahead(work, batches, workers=runtime.execution().threads)
+    return map(work, batches)
 
 
 def sample_batch(
@@ -92,16 +191,17 @@ def sample_batch(
     engine: Engine,
     guided: Guided | None,
     progress: Callable[[int], None],
+    parts: Parts = WHOLE_BATCH,
 ) -> Tensor:
     """Clean latents of one batch, float32 (n, c, h, w)."""
-    inputs = place_batch(batch, embeddings, engine)
+    inputs = place_batch(batch, embeddings, engine, parts)
     return sample(
         inputs.latents,
         inputs.noise,
         inputs.denoising,
         schedule=engine.schedule,
         guide=bind_targets(batch, embeddings, engine, guided) if guided else None,
-        on_step=partial(progress, len(batch.rows)),
+        on_step=lambda _index, _z: progress(batch.wanted),
     )
 
 
@@ -114,7 +214,9 @@ class Inputs:
     denoising: Denoising
 
 
-def place_batch(batch: Batch, embeddings: Embeddings, engine: Engine) -> Inputs:
+def place_batch(
+    batch: Batch, embeddings: Embeddings, engine: Engine, parts: Parts = WHOLE_BATCH
+) -> Inputs:
     """Puts a batch's embeddings and its noise on the model's device.
 
     Raises:
@@ -133,13 +235,43 @@ def place_batch(batch: Batch, embeddings: Embeddings, engine: Engine) -> Inputs:
     return Inputs(
         latents=place(embeddings.latents),
         noise=torch.from_numpy(noise).to(engine.model.device),
-        denoising=Denoising(engine.model, condition, engine.settings),
+        denoising=Denoising(
+            engine.model, condition, engine.settings, parts, partial(note_clipped, batch, engine)
+        ),
+    )
+
+
+def note_clipped(batch: Batch, engine: Engine, broken: Tensor, step: Step) -> None:
+    """Counts and logs clipped gradients, those of samples that only fill the batch left out."""
+    count = int(broken[: batch.wanted].sum())
+    engine.clipped.add(count)
+    runtime.logger.warning(
+        "Clipped the non-finite gradients of %d of %d samples at timestep %d.",
+        count,
+        batch.wanted,
+        step.timestep,
     )
 
 
 def place_rows(array: np.ndarray, *, rows: np.ndarray, device: torch.device) -> Tensor:
     """Chosen rows of an array as a tensor."""
     return torch.from_numpy(array[rows]).to(device)
+
+
+@dataclass(frozen=True)
+class BoundLoss:
+    """A guidance function with the targets of some samples; see sampler.Loss."""
+
+    function: Guidance
+    targets: Mapping[str, Tensor]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (n, 3, h, w) to losses (n,)."""
+        return self.function(images, self.targets)
+
+    def of(self, rows: slice) -> BoundLoss:
+        """The same with the targets of some of the samples."""
+        return BoundLoss(self.function, {name: each[rows] for name, each in self.targets.items()})
 
 
 def bind_targets(batch: Batch, embeddings: Embeddings, engine: Engine, guided: Guided) -> Guide:
@@ -151,12 +283,73 @@ def bind_targets(batch: Batch, embeddings: Embeddings, engine: Engine, guided: G
     steps = choose_guided_steps(
         len(engine.schedule.steps), strength=guided.strength, which=engine.settings.guided_steps
     )
-    loss = partial(guided.function, targets=targets)
-    return Guide(loss=loss, scale=guided.scale, steps=steps)
+    return Guide(loss=BoundLoss(guided.function, targets), scale=guided.scale, steps=steps)
 
 
 @torch.no_grad()
-def decode_images(model: LatentDiffusion, latents: Tensor) -> np.ndarray:
-    """Latents (n, c, h, w) to images, uint8 (n, H, W, 3)."""
-    images = model.decode(latents).mul(255).round().to(torch.uint8)
-    return images.permute(0, 2, 3, 1).cpu().numpy()
+def decode_images(
+    model: LatentDiffusion, latents: Tensor, together: int = WHOLE_BATCH.decoded
+) -> np.ndarray:
+    """Latents (n, c, h, w) to images, uint8 (n, H, W, 3), some of them together."""
+    images = [
+        model.decode(latents[part]).mul(255).round().to(torch.uint8)
+        for part in split(len(latents), together)
+    ]
+    return torch.cat(images).permute(0, 2, 3, 1).cpu().numpy()
+
+
+# --- how many samples at once ---------------------------------------------------------------
+
+
+def choose_plan(
+    embeddings: Embeddings, engine: Engine, guided: Guided | None, *, count: int
+) -> BatchPlan:
+    """Batches of the configured size on a CPU, of what fits into its memory on a GPU."""
+    if engine.model.device.type == "cpu":
+        return BatchPlan(engine.settings.batch_size)
+    peaks = measure_peaks(embeddings, engine, guided)
+    limit = runtime.execution().gpu_memory_gb
+    plan = plan_batches_for(peaks, free=free_bytes(limit_gib=limit), count=count)
+    engine.model.recompute_decoder(plan.checkpointed)
+    runtime.logger.info(
+        "%d samples at a time, %d guided, %d decoded%s",
+        plan.samples,
+        plan.parts.guided,
+        plan.parts.decoded,
+        " with activations computed twice" if plan.checkpointed else "",
+    )
+    return plan
+
+
+def measure_peaks(embeddings: Embeddings, engine: Engine, guided: Guided | None) -> Peaks:
+    """What stages of a step take on the GPU, by running them on the first sample."""
+    step = engine.schedule.steps[0]
+
+    def place(count: int) -> tuple[Batch, Inputs]:
+        batch = Batch(np.zeros(count, dtype=int), np.zeros(count, dtype=int))
+        return batch, place_batch(batch, embeddings, engine)
+
+    def denoise(count: int) -> None:
+        _, inputs = place(count)
+        unguided_noise(inputs.noise, step, inputs.denoising)
+
+    def hold(count: int) -> None:
+        _, inputs = place(count)
+        z = inputs.noise.requires_grad_()
+        _, z_hat = estimate(z, step, inputs.denoising)
+        pull_back(torch.ones_like(z_hat), z_hat, z)
+
+    def decode(count: int) -> None:
+        batch, inputs = place(count)
+        if guided:
+            loss = bind_targets(batch, embeddings, engine, guided).loss
+            decoded_gradient(inputs.latents, engine.model, loss)
+        else:
+            decode_images(engine.model, inputs.latents)
+
+    def recompute(count: int) -> None:
+        engine.model.recompute_decoder(True)
+        decode(count)
+
+    stages = (denoise, hold if guided else None, decode, recompute)
+    return Peaks(*(stage and measure_peak(stage) for stage in stages))

@@ -11,31 +11,44 @@
     guide.steps           eta                   indices of the guided steps
     term                  sqrt(1 - abar) grad L what guidance adds to e, at kappa = 1 (line 8)
 
-Each sample is independent of the others in its batch: a gradient never mixes images.
+Each sample is independent of the others in its batch: a gradient never mixes images. So the
+gradient may be taken in parts, and in three stages that never hold more than one network's graph
+of a part: dL/dx at the decoded images x, dL/dz_hat through the decoder, dL/dz through the denoiser.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from neuraldiffuser.config.reconstruction import Sampling
+from neuraldiffuser.diffusion.gradients import NON_FINITE, OnClipped, pull_back
+from neuraldiffuser.diffusion.memory import WHOLE_BATCH, Parts, split
 from neuraldiffuser.diffusion.models import LatentDiffusion
 from neuraldiffuser.diffusion.schedule import Schedule, Step
 from neuraldiffuser.diffusion.self_attention import degrade
-from neuraldiffuser.errors import DataError
+
+
+class Loss(Protocol):
+    """A guidance function with its targets bound: decoded images (n, 3, h, w) to losses (n,)."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The losses of the samples whose targets it has."""
+
+    def of(self, rows: slice) -> Loss:
+        """The same for some of them; called only where a batch is guided in parts."""
 
 
 @dataclass(frozen=True)
 class Guide:
-    """A guidance function with its targets bound: decoded images to one loss each."""
+    """What guides a batch, how strongly, and in which steps."""
 
-    loss: Callable[[Tensor], Tensor]
+    loss: Loss
     scale: float
     steps: range
 
@@ -54,11 +67,22 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Denoising:
-    """What every step of a batch shares: model, condition (n, tokens, width) and settings."""
+    """What every step of a batch shares: model, condition (n, tokens, width) and settings.
+
+    Attributes:
+        parts: how many samples are guided and decoded at once; changes last bits only.
+        on_clipped: told which samples' gradients were clipped, bool (n,), in which step.
+    """
 
     model: LatentDiffusion
     condition: Tensor
     settings: Sampling
+    parts: Parts = WHOLE_BATCH
+    on_clipped: OnClipped = lambda _broken, _step: None
+
+    def of(self, rows: slice) -> Denoising:
+        """The same for some samples."""
+        return replace(self, condition=self.condition[rows])
 
 
 def sample(
@@ -68,7 +92,7 @@ def sample(
     *,
     schedule: Schedule,
     guide: Guide | None = None,
-    on_step: Callable[[], None] = lambda: None,
+    on_step: Callable[[int, Tensor], None] = lambda _index, _z: None,
 ) -> Tensor:
     """Reconstructs latents from decoded ones.
 
@@ -78,7 +102,7 @@ def sample(
         denoising: model, condition and settings.
         schedule: the steps to run.
         guide: the guidance, or None for no guided step.
-        on_step: called after each step.
+        on_step: called after each step with its index and the latents it left, (n, c, h, w).
 
     Returns:
         Clean latents (n, c, h, w).
@@ -95,7 +119,7 @@ def sample(
         else:
             e = unguided_noise(z, step, denoising)
         z = ddim_step(z, e, step)  # lines 9 and 11
-        on_step()
+        on_step(index, z)
     return z
 
 
@@ -215,33 +239,58 @@ GUIDANCE_PREDICTIONS: dict[str, Callable] = {
 }
 
 
-def guided_noise(
-    z: Tensor, step: Step, denoising: Denoising, loss: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
+def guided_noise(z: Tensor, step: Step, denoising: Denoising, loss: Loss) -> tuple[Tensor, Tensor]:
     """Noise that the denoiser removes, and what guidance adds to it at kappa = 1.
 
     Raises:
-        DataError: the gradient is not finite.
+        DataError: the gradient is not finite, and the settings do not say to clip it.
     """
+    rows = split(len(z), denoising.parts.guided)
+    parts = [latent_gradient(z[r], step, denoising.of(r), part_of(loss, r, z)) for r in rows]
+    gradient = torch.cat([part for _, part in parts])
+    settle = NON_FINITE[denoising.settings.non_finite_gradients]
+    gradient = settle(gradient, step, denoising.on_clipped)
+    removed = removed_noise(z, step, join([part for part, _ in parts]), denoising)
+    return removed, math.sqrt(1 - step.alpha_bar) * gradient
+
+
+def part_of(loss: Loss, rows: slice, z: Tensor) -> Loss:
+    """The loss of some of the samples z; itself where they are all."""
+    return loss if len(z[rows]) == len(z) else loss.of(rows)
+
+
+def join(predictions: list[Prediction]) -> Prediction:
+    """Predictions of parts as one."""
+    e_u, e_c, attention = zip(*predictions, strict=True)
+    recorded = [part for part in attention if part is not None]
+    return Prediction(torch.cat(e_u), torch.cat(e_c), torch.cat(recorded) if recorded else None)
+
+
+def latent_gradient(
+    z: Tensor, step: Step, denoising: Denoising, loss: Loss
+) -> tuple[Prediction, Tensor]:
+    """What the denoiser predicts, and grad L with respect to z (line 7)."""
+    z = z.detach().clone().requires_grad_()
+    prediction, z_hat = estimate(z, step, denoising)
+    rows = split(len(z), denoising.parts.decoded)
+    parts = [decoded_gradient(z_hat[r], denoising.model, part_of(loss, r, z)) for r in rows]
+    return prediction.detach(), pull_back(torch.cat(parts), z_hat, z)
+
+
+@torch.enable_grad()
+def estimate(z: Tensor, step: Step, denoising: Denoising) -> tuple[Prediction, Tensor]:
+    """What the denoiser predicts, and z_hat with its graph."""
     settings, abar = denoising.settings, step.alpha_bar
-    with torch.enable_grad():
-        z = z.detach().clone().requires_grad_()
-        prediction, e = GUIDANCE_PREDICTIONS[settings.guidance_prediction](z, step, denoising)
-        z_0 = TWEEDIE[settings.tweedie](z, e, abar)  # line 4
-        z_hat = LATENT_BLENDS[settings.latent_blend](z_0, z, abar)  # line 6
-        losses = loss(denoising.model.decode(z_hat))  # line 7, one per image
-        (gradient,) = torch.autograd.grad(losses.sum(), z)
-    refuse_non_finite(gradient, step)
-    removed = removed_noise(z.detach(), step, prediction.detach(), denoising)
-    return removed, math.sqrt(1 - abar) * gradient
+    prediction, e = GUIDANCE_PREDICTIONS[settings.guidance_prediction](z, step, denoising)
+    z_0 = TWEEDIE[settings.tweedie](z, e, abar)  # line 4
+    return prediction, LATENT_BLENDS[settings.latent_blend](z_0, z, abar)  # line 6
 
 
-def refuse_non_finite(gradient: Tensor, step: Step) -> None:
-    """Raises DataError if any sample's gradient holds a NaN or an infinity."""
-    broken = int((~gradient.isfinite()).flatten(1).any(dim=1).sum())
-    if broken:
-        raise DataError(
-            f"The guidance has non-finite gradients for {broken} of {len(gradient)} samples at"
-            f" timestep {step.timestep}; set reconstruction.precision to float32 or lower the"
-            " guidance scale."
-        )
+@torch.enable_grad()
+def decoded_gradient(z_hat: Tensor, model: LatentDiffusion, loss: Loss) -> Tensor:
+    """Gradient of the losses of the decoded images with respect to z_hat."""
+    z_hat = z_hat.detach().requires_grad_()
+    images = model.decode(z_hat)
+    seen = images.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(seen).sum(), seen)
+    return pull_back(gradient, images, z_hat)
