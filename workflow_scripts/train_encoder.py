@@ -1,7 +1,8 @@
 """Fits a subject's brain-encoding model.
 
 Voxels and stimuli enter; encoders/{subject}.safetensors (the model) and encoders/{subject}.h5 (its
-accuracy on the test images, voxel by voxel, and its training curve) leave.
+accuracy voxel by voxel, on the test images and on held-out training images, and its training curve)
+leave.
 """
 
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.encoding import EncodingSettings
-from neuraldiffuser.encoding.accuracy import correlate_voxels, summarise_accuracy
-from neuraldiffuser.encoding.prediction import predict, save_encoder
-from neuraldiffuser.encoding.training import SOURCES, Responses, hold_out
+from neuraldiffuser.decoders.splits import validation_ids
+from neuraldiffuser.encoding.accuracy import summarise_accuracy
+from neuraldiffuser.encoding.prediction import save_encoder
+from neuraldiffuser.encoding.training import SOURCES, Responses, hold_out, measure_accuracy
 from neuraldiffuser.nsd.rois import regions
 from neuraldiffuser.nsd.stimuli import read_images
 from neuraldiffuser.nsd.voxels import Selection, read_voxels
@@ -25,38 +27,58 @@ def train_encoder(
     path_to_encoder: Path | str,
     path_to_accuracy: Path | str,
     settings: EncodingSettings,
+    validation_images: int,
     seed: int,
 ) -> None:
-    """Fits on training images, stops on held-out ones, and measures accuracy on test images."""
+    """Fits on training images, stops on held-out ones, and measures accuracy on test images.
+
+    Args:
+        path_to_voxels: ``voxels/{subject}.h5``.
+        path_to_stimuli: the stimulus file.
+        path_to_encoder: metadata ``held_out_ids``, the training images on which fitting stopped,
+            and ``unseen_ids``, those that the subject's decoders never saw either.
+        path_to_accuracy: (voxels,) correlation on test images, held_out_correlation on the images
+            of ``held_out_ids``, noise_ceiling, roi and index; group ``curve``.
+        settings: sizes and training.
+        validation_images: how many training images no decoder of the subject sees.
+        seed: of these images, the held-out ones, weights, order and dropout.
+
+    Raises:
+        ConfigError: too few images would be left to train on.
+        TrainingError: the loss is no longer finite.
+    """
     voxels = read_voxels(path_to_voxels)
     ids, means = voxels.averaged("training")
     repeats = np.unique(voxels.training.id, return_counts=True)[1]
     responses = Responses(read_images(path_to_stimuli, ids), means, repeats)
-    aside = hold_out(ids, count=settings.training.held_out_images, seed=seed)
+    unseen = np.isin(ids, validation_ids(ids, count=validation_images, seed=seed))
+    watching = hold_out(ids, unseen=unseen, count=settings.training.held_out_images, seed=seed)
+    held_out = responses.choose(watching)
     encoder, curve = SOURCES[settings.source](
-        responses.choose(~aside),
-        responses.choose(aside),
+        responses.choose(~(unseen | watching)),
+        held_out,
         settings=settings,
         seed=seed,
         device=runtime.execution().device,
     )
-    test_ids, measured = voxels.averaged("test")
-    correlation = correlate_voxels(
-        predict(encoder, read_images(path_to_stimuli, test_ids)), measured
-    )
-    _log_accuracy(correlation, voxels.selection)
     save_encoder(
         path_to_encoder,
         encoder,
         settings=settings.network,
-        metadata={"subject": voxels.subject, "held_out_ids": ids[aside].tolist()},
+        metadata={
+            "subject": voxels.subject,
+            "held_out_ids": ids[watching].tolist(),
+            "unseen_ids": ids[unseen].tolist(),
+        },
     )
-    arrays = {
-        "correlation": correlation.astype(np.float32),
-        "noise_ceiling": voxels.selection.noise_ceiling,
-        "roi": voxels.selection.roi,
-        "index": voxels.selection.index,
+    test_ids, measured = voxels.averaged("test")
+    correlation = {
+        "correlation": measure_accuracy(encoder, read_images(path_to_stimuli, test_ids), measured),
+        "held_out_correlation": measure_accuracy(encoder, held_out.images, held_out.means),
     }
+    _log_accuracy(correlation["correlation"], voxels.selection)
+    arrays = {name: values.astype(np.float32) for name, values in correlation.items()}
+    arrays |= {name: getattr(voxels.selection, name) for name in ("noise_ceiling", "roi", "index")}
     arrays |= {f"curve/{name}": curve[name].to_numpy() for name in curve}
     attributes = {"subject": voxels.subject, "test_images": len(test_ids)}
     storage.write_arrays(path_to_accuracy, arrays, attributes)

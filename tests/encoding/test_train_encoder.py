@@ -6,6 +6,7 @@ from prepare_voxels import prepare_voxels
 from train_encoder import train_encoder
 
 from neuraldiffuser import storage
+from neuraldiffuser.decoders.splits import validation_ids
 from neuraldiffuser.encoding.prediction import load_encoder, predict, save_encoder
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.nsd import files
@@ -48,7 +49,7 @@ def voxels(tiny_bucket, tmp_path_factory):
     return path
 
 
-def fit(folder, bucket, voxels, settings, *, seed=0, **changes):
+def fit(folder, bucket, voxels, settings, *, validation_images=4, seed=0, **changes):
     plan = settings.training.model_copy(update={"epochs": 1, "held_out_images": 5} | changes)
     train_encoder(
         path_to_voxels=voxels,
@@ -56,37 +57,87 @@ def fit(folder, bucket, voxels, settings, *, seed=0, **changes):
         path_to_encoder=folder / "subj01.safetensors",
         path_to_accuracy=folder / "subj01.h5",
         settings=settings.model_copy(update={"training": plan}),
+        validation_images=validation_images,
         seed=seed,
     )
     return folder / "subj01.safetensors", folder / "subj01.h5"
 
 
-def test_accuracy_is_that_of_the_stored_model_on_test_images(
-    tiny_bucket, voxels, settings, tmp_path
-):
+def test_accuracy_is_that_of_the_stored_model(tiny_bucket, voxels, settings, tmp_path):
     encoder, accuracy = fit(tmp_path, tiny_bucket, voxels, settings)
     recorded = read_voxels(voxels)
-    ids, measured = recorded.averaged("test")
-    assert not set(ids) & set(recorded.training.id)
-    predicted = predict(load_encoder(encoder), read_images(tiny_bucket / files.STIMULI, ids))
-    for voxel in (0, 77, 149):
-        expected = np.corrcoef(predicted[:, voxel], measured[:, voxel])[0, 1]
-        stored = storage.read_array(accuracy, "correlation")[voxel]
-        np.testing.assert_allclose(stored, expected, atol=1e-4)
+    means = {split: recorded.averaged(split) for split in ("test", "training")}
+    watching = np.array(storage.read_tensors(encoder)[1]["held_out_ids"])
+    images = {"correlation": means["test"][0], "held_out_correlation": watching}
+    assert not set(images["correlation"]) & set(recorded.training.id)
+    for (name, ids), (known, measured) in zip(images.items(), means.values(), strict=True):
+        predicted = predict(load_encoder(encoder), read_images(tiny_bucket / files.STIMULI, ids))
+        for voxel in (0, 77, 149):
+            rows = measured[np.searchsorted(known, ids), voxel]
+            expected = np.corrcoef(predicted[:, voxel], rows)[0, 1]
+            stored = storage.read_array(accuracy, name)[voxel]
+            np.testing.assert_allclose(stored, expected, atol=1e-4)
     for name in ("noise_ceiling", "roi", "index"):
         expected = getattr(recorded.selection, name)
         assert np.array_equal(storage.read_array(accuracy, name), expected)
     assert storage.read_attributes(accuracy)["subject"] == "subj01"
 
 
+def test_held_out_accuracy_is_that_of_the_best_epoch(tiny_bucket, voxels, settings, tmp_path):
+    _, accuracy = fit(tmp_path, tiny_bucket, voxels, settings, epochs=3)
+    curve = storage.read_array(accuracy, "curve/held_out_correlation")
+    stored = storage.read_array(accuracy, "held_out_correlation")
+    np.testing.assert_allclose(stored.mean(), curve.max(), atol=1e-6)
+    assert len(set(curve.tolist())) == 3
+
+
+def read_parts(encoder):
+    """The images on which training stopped, and those that it never saw."""
+    metadata = storage.read_metadata(encoder)
+    return set(metadata["held_out_ids"]), set(metadata["unseen_ids"])
+
+
 def test_held_out_images_are_training_images_by_count_and_seed(
     tiny_bucket, voxels, settings, tmp_path
 ):
-    chosen = []
+    parts = []
     for number, (count, seed) in enumerate([(5, 0), (6, 0), (5, 1)]):
         folder = tmp_path / str(number)
         encoder, _ = fit(folder, tiny_bucket, voxels, settings, seed=seed, held_out_images=count)
-        chosen.append(set(storage.read_tensors(encoder)[1]["held_out_ids"]))
-    assert [len(ids) for ids in chosen] == [5, 6, 5]
-    assert chosen[0] != chosen[2]
-    assert chosen[0] <= set(read_voxels(voxels).training.id.tolist())
+        parts.append(read_parts(encoder))
+    assert [tuple(map(len, part)) for part in parts] == [(5, 4), (6, 4), (5, 4)]
+    assert parts[0][0] != parts[2][0] and parts[0][1] != parts[2][1]
+    assert parts[0][1] == parts[1][1]
+    for watching, unseen in parts:
+        assert not watching & unseen
+        assert watching | unseen <= set(read_voxels(voxels).training.id.tolist())
+
+
+def test_the_decoders_validation_images_change_nothing(
+    tiny_bucket, voxels, settings, tmp_path, monkeypatch
+):
+    """They enter neither the fit, nor its stopping, nor the held-out accuracy."""
+    import train_encoder as script
+
+    first, accuracy = fit(tmp_path / "a", tiny_bucket, voxels, settings)
+    _, unseen = read_parts(first)
+    read = script.read_images
+
+    def blacken(path, ids):
+        images = read(path, ids)
+        images[np.isin(ids, list(unseen))] = 0
+        return images
+
+    monkeypatch.setattr(script, "read_images", blacken)
+    again, same = fit(tmp_path / "b", tiny_bucket, voxels, settings)
+    states = [storage.read_tensors(path)[0] for path in (first, again)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    for name in ("correlation", "held_out_correlation"):
+        assert np.array_equal(storage.read_array(accuracy, name), storage.read_array(same, name))
+
+
+def test_they_are_those_that_decoders_hold_out(tiny_bucket, voxels, settings, tmp_path):
+    encoder, _ = fit(tmp_path, tiny_bucket, voxels, settings, validation_images=7, seed=3)
+    trained_on = read_voxels(voxels).training.id
+    expected = validation_ids(trained_on, count=7, seed=3)
+    assert read_parts(encoder)[1] == set(expected.tolist())

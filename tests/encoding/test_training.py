@@ -94,10 +94,10 @@ def test_grouped_repeats_have_the_gradient_of_single_trials():
 
 
 def test_training_stops_early_and_keeps_the_best_epoch(planted, settings, monkeypatch):
-    scripted = iter([0.1, 0.5, 0.2, 0.4, 0.9])
+    scripted = iter(np.array([0.1, 0.5, 0.2, 0.4, 0.9]))
     kept = []
 
-    def measure(encoder, _responses):
+    def measure(encoder, _images, _means):
         kept.append(encoder.readout.weight.detach().clone())
         return next(scripted)
 
@@ -113,14 +113,33 @@ def test_best_epoch_is_the_first_of_the_highest():
     assert training.find_best_epoch(curve) == 1
 
 
+IDS = np.arange(100, 200)
+NONE = np.zeros(100, bool)
+
+
 def test_held_out_images_are_a_seeded_choice():
-    ids = np.arange(100, 200)
-    aside = training.hold_out(ids, count=10, seed=0)
-    assert aside.sum() == 10
-    assert np.array_equal(aside, training.hold_out(ids, count=10, seed=0))
-    assert not np.array_equal(aside, training.hold_out(ids, count=10, seed=1))
-    with pytest.raises(ConfigError, match="held_out_images is 99, but there are only 100"):
-        training.hold_out(ids, count=99, seed=0)
+    watching = training.hold_out(IDS, unseen=NONE, count=10, seed=0)
+    assert watching.sum() == 10
+    assert np.array_equal(watching, training.hold_out(IDS, unseen=NONE, count=10, seed=0))
+    assert not np.array_equal(watching, training.hold_out(IDS, unseen=NONE, count=10, seed=1))
+
+
+def test_unseen_images_do_not_watch_either():
+    unseen = NONE.copy()
+    unseen[::2] = True
+    watching = training.hold_out(IDS, unseen=unseen, count=48, seed=0)
+    assert watching.sum() == 48 and not (watching & unseen).any()
+
+
+def test_something_is_left_to_train_on():
+    unseen = IDS < 105
+    assert training.hold_out(IDS, unseen=unseen, count=93, seed=0).sum() == 93
+    with pytest.raises(ConfigError) as refusal:
+        training.hold_out(IDS, unseen=unseen, count=94, seed=0)
+    assert str(refusal.value) == (
+        "encoding.training.held_out_images is 94 beside 5 images of decoder.validation_images, but "
+        "there are only 100 training images; hold out fewer."
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(planted, settings):

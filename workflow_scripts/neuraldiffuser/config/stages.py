@@ -102,6 +102,7 @@ STAGES: dict[str, dict[str, str]] = {
     "convert_gnet": {},
     "train_encoder": {
         "settings": "encoding",
+        "validation_images": "decoder.validation_images",
         "seed": "seed",
     },
     "pretrain_decoder": {

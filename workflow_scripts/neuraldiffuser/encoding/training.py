@@ -47,18 +47,26 @@ class Responses:
         return replace(self, images=preprocessing.resize_with_lanczos(self.images, size))
 
 
-def hold_out(ids: np.ndarray, *, count: int, seed: int) -> np.ndarray:
+def hold_out(ids: np.ndarray, *, unseen: np.ndarray, count: int, seed: int) -> np.ndarray:
     """A boolean mask of the training images that only watch the training.
+
+    Args:
+        ids: (n,) training images.
+        unseen: (n,) mask of those that take no part at all; none of them watches.
+        count: how many watch.
+        seed: of their choice.
 
     Raises:
         ConfigError: fewer than two images would be left to train on.
     """
-    if len(ids) - count < 2:
+    others = ids[~unseen]
+    if len(others) - count < 2:
         raise ConfigError(
-            f"encoding.training.held_out_images is {count}, but there are only {len(ids)} training "
-            "images; hold out fewer."
+            f"encoding.training.held_out_images is {count} beside {unseen.sum()} images of "
+            f"decoder.validation_images, but there are only {len(ids)} training images; hold out "
+            "fewer."
         )
-    return np.isin(ids, validation_ids(ids, count=count, seed=seed))
+    return np.isin(ids, validation_ids(others, count=count, seed=seed))
 
 
 @contextmanager
@@ -100,7 +108,7 @@ def train_gnet(
         for epoch in epochs:
             order = draw_order(len(small.images), seed=seed, epoch=epoch)
             loss = train_epoch(encoder, optimiser, small, order.split(plan.batch_size), plan)
-            accuracy = measure_accuracy(encoder, held_out)
+            accuracy = float(measure_accuracy(encoder, held_out.images, held_out.means).mean())
             curve.append({"epoch": epoch, "loss": loss, "held_out_correlation": accuracy})
             best_epoch = find_best_epoch(curve)
             if best_epoch == epoch:
@@ -177,10 +185,9 @@ def squared_error(
     return (repeats[:, None] * (predicted - means) ** 2).sum()
 
 
-def measure_accuracy(encoder: Gnet, responses: Responses) -> float:
-    """Mean over voxels of the correlation over images."""
-    predicted = predict(encoder.eval(), responses.images)
-    return float(correlate_voxels(predicted, responses.means).mean())
+def measure_accuracy(encoder: Gnet, images: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Correlation over images of each voxel, (voxels,), as ``correlate_voxels`` gives it."""
+    return correlate_voxels(predict(encoder.eval(), images), means)
 
 
 def find_best_epoch(curve: Sequence[Mapping[str, float]]) -> int:
