@@ -5,6 +5,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+from neuraldiffuser.config.guidance import VOXELS
 from neuraldiffuser.config.models import CLIP_WEIGHTS, TEXT_WEIGHTS, WEIGHTS
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.models import pins
@@ -382,56 +383,96 @@ def get_conditions(wildcards):
     )
 
 
-def get_guiding_features(wildcards, subject):
-    """Guidance layers of a subject; nothing where nothing guides."""
-    guided = is_guided_by_clip(wildcards)
-    layers = CONFIG.targets.clip_image.layers if guided else ()
+def get_needs(variant):
+    """What the functions that guide a variant read, each by itself."""
     return [
-        f"<results>/embeddings/clip_image_{layer:02d}/{subject}.h5" for layer in layers
+        getattr(CONFIG.reconstruction.guidance, name).needs(
+            CONFIG.targets, CONFIG.models
+        )
+        for name in variant.terms
     ]
 
 
-def get_embeddings(wildcards):
-    """A variant's conditions and features; the mean feature is that of training stimuli."""
-    mean = get_variant(wildcards).features == "mean"
-    subject = "stimulus" if mean else wildcards.subject
-    return get_conditions(wildcards) + get_guiding_features(wildcards, subject)
+def get_guiding(wildcards):
+    """What guides a variant's images; the mean feature is that of training stimuli."""
+    variant = get_variant(wildcards)
+    is_mean = variant.features == "mean"
+    return list_guiding(variant, wildcards.subject, "stimulus" if is_mean else None)
 
 
-def get_held_out_embeddings(wildcards):
+def get_held_out_guiding(wildcards):
     """What a scale is calibrated on: held-out images with their own features."""
-    return get_conditions(wildcards) + get_guiding_features(
-        wildcards, wildcards.subject
-    )
+    return list_guiding(get_variant(wildcards), wildcards.subject)
 
 
-def is_guided_by_clip(wildcards):
-    """Whether a variant's guidance is that of CLIP layers."""
-    return get_variant(wildcards).guidance == "clip_layers"
+def list_guiding(variant, subject, embedded_by=None):
+    """Measured voxels of a subject, and embeddings of the same or of somebody else."""
+    targets = [name for needs in get_needs(variant) for name in needs.targets]
+    return [
+        (
+            f"<results>/voxels/{subject}.h5"
+            if name == VOXELS
+            else f"<results>/embeddings/{name}/{embedded_by or subject}.h5"
+        )
+        for name in dict.fromkeys(targets)
+    ]
+
+
+def get_guiding_encoder(wildcards):
+    """The subject's encoder and its accuracy, where they guide."""
+    if not any(needs.encoder for needs in get_needs(get_variant(wildcards))):
+        return []
+    return [
+        f"<results>/encoders/{wildcards.subject}.safetensors",
+        f"<results>/encoders/{wildcards.subject}.h5",
+    ]
+
+
+def get_guiding_models(wildcards):
+    """Models of the zoo that guide, by the names under which functions find them."""
+    models = [needs.models for needs in get_needs(get_variant(wildcards))]
+    return {role: name for some in models for role, name in some.items()}
 
 
 def get_generative_models(wildcards, output):
-    """The folders of Stable Diffusion and of the network that guides, if one does."""
-    guiding = [CONFIG.models.clip_image] if is_guided_by_clip(wildcards) else []
-    return [
-        get_model_place(name) for name in (CONFIG.models.stable_diffusion, *guiding)
-    ]
+    """The folders of Stable Diffusion and of the networks that guide."""
+    named = {"stable_diffusion": CONFIG.models.stable_diffusion}
+    named |= get_guiding_models(wildcards)
+    return {role: get_model_place(name) for role, name in named.items()}
 
 
 def get_generative_receipts(wildcards):
     """What the models are that a variant's pictures come from."""
-    guided = is_guided_by_clip(wildcards)
-    guiding = get_receipts(CONFIG.models.clip_image) if guided else []
-    return get_receipts(CONFIG.models.stable_diffusion, *DIFFUSION_PARTS) + guiding
+    guiding = [get_receipts(name) for name in get_guiding_models(wildcards).values()]
+    receipts = get_receipts(CONFIG.models.stable_diffusion, *DIFFUSION_PARTS)
+    return receipts + [path for some in guiding for path in some]
 
 
-def get_calibration(wildcards):
-    """The calibration of a variant's scale, its own or another's, or nothing for a number."""
+def get_calibrations_of(wildcards):
+    """The calibrations of a variant's scales, its own and other variants'."""
     variant = get_variant(wildcards)
-    if variant.guidance == "none" or not isinstance(variant.scale, str):
-        return []
-    lender = wildcards.variant if variant.scale == "auto" else variant.scale
-    return [f"<results>/calibrations/{lender}/{wildcards.subject}.json"]
+    scales = [term.scale for term in variant.terms.values()]
+    lenders = [
+        wildcards.variant if scale == "auto" else scale
+        for scale in scales
+        if isinstance(scale, str)
+    ]
+    return collect(
+        "<results>/calibrations/{variant}/{subject}.json",
+        variant=list(dict.fromkeys(lenders)),
+        subject=wildcards.subject,
+    )
+
+
+def get_variants_that_run():
+    """Variants whose images are made: those that run, and those that selections choose from."""
+    selections = CONFIG.reconstruction.selections
+    run = CONFIG.reconstruction.run
+    return list(
+        dict.fromkeys(
+            selections[name].of if name in selections else name for name in run
+        )
+    )
 
 
 # --- evaluation ---
@@ -488,7 +529,7 @@ def get_evaluations(name):
 
 def get_variant_subjects(variant):
     """Whose reconstructions a variant has."""
-    from_brain = CONFIG.reconstruction.variants[variant].source == "brain"
+    from_brain = CONFIG.reconstruction.variant_of(variant).source == "brain"
     return CONFIG.subjects if from_brain else ["stimulus"]
 
 
@@ -524,8 +565,8 @@ def get_calibrations():
     variants = CONFIG.reconstruction.resolved_variants
     return [
         f"<results>/calibrations/{name}/{subject}.json"
-        for name in CONFIG.reconstruction.run
-        if variants[name].scale == "auto" and variants[name].guidance != "none"
+        for name in get_variants_that_run()
+        if any(term.scale == "auto" for term in variants[name].terms.values())
         for subject in get_variant_subjects(name)
     ]
 

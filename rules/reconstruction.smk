@@ -7,7 +7,9 @@ RECONSTRUCTION_MEMORY = 12000 if GPUS else 2000 + 1000 * THREADS
 
 rule calibrate_guidance:
     input:
-        embeddings=get_held_out_embeddings,
+        conditions=get_conditions,
+        guiding=get_held_out_guiding,
+        encoder=get_guiding_encoder,
         models=get_generative_receipts,
     output:
         calibration="<results>/calibrations/{variant}/{subject}.json",
@@ -35,9 +37,11 @@ rule calibrate_guidance:
 
 rule reconstruct_images:
     input:
-        embeddings=get_embeddings,
+        conditions=get_conditions,
+        guiding=get_guiding,
+        encoder=get_guiding_encoder,
+        calibrations=get_calibrations_of,
         models=get_generative_receipts,
-        calibration=get_calibration,
     output:
         reconstructions="<results>/reconstructions/{variant}/{subject}/shard-{shard}.h5",
     log:

@@ -72,10 +72,80 @@ def test_a_lender_must_have_a_scale_of_its_own():
 
 def test_a_stage_sees_no_variants_and_nothing_it_does_not_read():
     settings = Reconstruction(steps=20, repeats=3, calibration_images=9)
-    images, calibration = settings.image_settings, settings.calibration_settings
+    images = settings.image_settings["guided"]
+    calibration = settings.calibration_settings["guided"]
     assert type(images) is ImageSettings
     assert type(calibration) is CalibrationSettings
     assert (images.steps, images.repeats) == (20, 3)
     assert calibration.calibration_images == 9
     assert not hasattr(images, "calibration_images")
     assert not hasattr(calibration, "repeats")
+
+
+GUIDED_KEYS = {
+    "tweedie": "exact",
+    "latent_blend": "none",
+    "guidance_prediction": "classifier_free",
+    "guided_steps": "last",
+    "non_finite_gradients": "clip",
+    "guidance": {"clip_layers": {"loss": "sum_squares"}, "color": {"grid": 2}},
+}
+
+
+@pytest.mark.parametrize("key", GUIDED_KEYS)
+def test_a_key_of_guidance_concerns_guided_variants_alone(key):
+    plain, changed = Reconstruction(), Reconstruction(**{key: GUIDED_KEYS[key]})
+    for name in ("image_settings", "calibration_settings"):
+        before, after = getattr(plain, name), getattr(changed, name)
+        assert before["guided"] != after["guided"]
+        assert before["unguided"] == after["unguided"]
+
+
+def test_settings_of_a_function_concern_the_variants_that_it_guides():
+    plain = Reconstruction().image_settings
+    changed = Reconstruction(guidance={"color": {"grid": 2}}).image_settings
+    moved = {name for name in plain if plain[name] != changed[name]}
+    assert moved == {"color", "clip_and_color"}
+
+
+def test_a_sum_has_a_term_for_each_function_and_borrows_by_function():
+    settings = Reconstruction(
+        variants={
+            "a": {"scale": 7},
+            "b": {"guidance": {"clip_layers": {"scale": "a", "scale_factor": 2}, "edges": {}}},
+        },
+        run=["b"],
+    )
+    terms = settings.resolved_variants["b"].terms
+    assert list(terms) == ["clip_layers", "edges"]
+    assert (terms["clip_layers"].scale, terms["clip_layers"].scale_factor) == (7, 2)
+    assert terms["edges"].scale == "auto"
+
+
+def test_a_lender_must_be_guided_by_the_function_that_borrows():
+    variants = {"a": {"scale": 7}, "b": {"guidance": {"edges": {"scale": "a"}}}}
+    assert message(variants=variants, run=["b"]).startswith("variants.b takes the scale of a, ")
+
+
+def test_a_single_function_and_a_sum_of_one_are_the_same_terms():
+    flat = Variant(guidance="color", scale="auto", ratio=0.3)
+    assert flat.terms == Variant(guidance={"color": {"ratio": 0.3}}).terms
+    assert Variant(guidance="none").terms == {}
+
+
+def test_voxels_guide_no_stimulus():
+    with pytest.raises(ValidationError, match="set source to brain"):
+        Variant(source="stimulus", guidance="encoder")
+
+
+def test_a_selection_chooses_from_a_variant_and_has_its_own_name():
+    selections = {"best": {"of": "guided"}}
+    settings = Reconstruction(selections=selections, run=["best", "unguided"])
+    assert settings.variant_of("best") == settings.variants["guided"]
+    assert settings.variant_of("unguided") == settings.variants["unguided"]
+    assert message(selections={"best": {"of": "guide"}}, run=["best"]).startswith(
+        "selections.best chooses from guide; known variants are guided, "
+    )
+    assert message(selections={"guided": {"of": "unguided"}}, run=["guided"]) == (
+        "selections.guided has the name of a variant; choose another"
+    )

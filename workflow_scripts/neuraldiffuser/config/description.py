@@ -33,7 +33,9 @@ class Description(Section):
         return Presentation(
             report=self.report,
             subjects=self.subjects,
-            variants=self.reconstruction.variants,
+            variants=self.reconstruction.variants
+            | {name: self.reconstruction.variant_of(name) for name in self.reconstruction.run},
+            selections=self.reconstruction.selections,
             run=self.reconstruction.run,
             judges=self.evaluation.judges,
         )

@@ -289,7 +289,7 @@ SWITCHES: tuple[Switch, ...] = (
         "guide the last.",
     ),
     Switch(
-        key="reconstruction.guidance_loss",
+        key="reconstruction.guidance.clip_layers.loss",
         place="Loss over the CLIP layers (Eq. 14)",
         paper="sum of squared norms",
         released="weighted_mean",
@@ -315,6 +315,15 @@ SWITCHES: tuple[Switch, ...] = (
         corrected="auto",
         why="Features without decoding errors bear a stronger guidance, so their scale is "
         "calibrated by itself.",
+    ),
+    Switch(
+        key="reconstruction.variants.brain_encoding.scale",
+        place="Guidance scale kappa of the brain-encoding model (Table 4)",
+        paper="800, eta 1",
+        released=800.0,
+        corrected="auto",
+        why="The code of that comparison is not released: neither its loss over voxels nor their "
+        "normalisation is known, so its kappa holds for no other implementation.",
     ),
     Switch(
         key="evaluation.first_resize",

@@ -5,25 +5,18 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from neuraldiffuser.config.base import Section, narrow
+from neuraldiffuser.config.guidance import FunctionName, GuidanceSettings
 
 VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
-class Variant(Section):
-    """One way to reconstruct every test image; a column of Table 2, a control, an upper bound."""
+class Term(Section):
+    """How strongly one guidance function guides."""
 
-    source: Literal["brain", "stimulus"] = Field(
-        "brain",
-        description="Where the embeddings come from: decoded from each subject's brain, or from the"
-        " stimuli themselves (Fig. 9, once for all subjects).",
-    )
-    guidance: Literal["clip_layers", "none"] = Field(
-        "clip_layers", description="Guidance function: CLIP image layers, or none."
-    )
     scale: float | Literal["auto"] | VariantName = Field(
-        300_000.0,
-        description="Guidance scale kappa (paper: 300000): a number; auto, calibrated on held-out"
-        " training images; or the name of another variant, whose scale is used.",
+        "auto",
+        description="Guidance scale kappa: a number; auto, calibrated on held-out training images;"
+        " or the name of another variant, whose scale of the same function is used.",
     )
     scale_factor: float = Field(
         1.0, ge=0, description="Multiple of that scale, for sweeps relative to another variant."
@@ -34,18 +27,66 @@ class Variant(Section):
         description="With scale auto: median norm of the guidance over that of the denoiser's noise"
         " in the first guided step. Noisy features stand 0.2 to 1, true ones several times more.",
     )
+
+
+class Variant(Term):
+    """One way to reconstruct every test image; a column of Table 2, a control, an upper bound."""
+
+    source: Literal["brain", "stimulus"] = Field(
+        "brain",
+        description="Where the embeddings come from: decoded from each subject's brain, or from the"
+        " stimuli themselves (Fig. 9, once for all subjects).",
+    )
+    guidance: Literal["none"] | FunctionName | dict[FunctionName, Term] = Field(
+        "clip_layers",
+        description="none; a guidance function, with the scale, scale_factor and ratio beside it;"
+        " or several that are summed, each with its own: {color: {}, edges: {ratio: 0.2}}.",
+    )
+    scale: float | Literal["auto"] | VariantName = Field(
+        300_000.0,
+        description="Guidance scale kappa (paper: 300000): a number; auto, calibrated on held-out"
+        " training images; or the name of another variant, whose scale is used.",
+    )
     strength: float = Field(
         0.2, ge=0, le=1, description="Guidance strength eta: the share of steps that are guided."
     )
     features: Literal["own", "another_image", "mean"] = Field(
         "own",
-        description="Features that guide: the image's own; as controls, another test image's, or"
-        " the mean over training images.",
+        description="What guides an image: its own features; as controls, another test image's, or"
+        " the mean over held-out training images.",
+    )
+
+    @property
+    def terms(self) -> dict[str, Term]:
+        """The guidance functions by name, each with its scale; empty where nothing guides."""
+        if isinstance(self.guidance, dict):
+            return self.guidance
+        return {} if self.guidance == "none" else {self.guidance: narrow(self, Term)}
+
+    @model_validator(mode="after")
+    def guide_stimuli_by_embeddings(self) -> "Variant":
+        """The stimuli's own embeddings belong to no brain whose voxels could guide."""
+        if self.source == "stimulus" and "encoder" in self.terms:
+            raise ValueError(
+                "guidance encoder follows a subject's voxels, but source stimulus has no subject;"
+                " set source to brain"
+            )
+        return self
+
+
+class Selection(Section):
+    """One of the repeats of every image, chosen without looking at the stimulus."""
+
+    of: VariantName = Field(description="The variant whose images are chosen from.")
+    by: Literal["decoded_features"] = Field(
+        "decoded_features",
+        description="decoded_features: the repeat whose CLIP layers are most like the decoded ones"
+        " (second-order selection).",
     )
 
 
-class Sampling(Section):
-    """The guided sampler (Section 4.3, Algorithm 1): everything that one image depends on."""
+class UnguidedSampling(Section):
+    """The sampler (Section 4.3, Algorithm 1) without its guidance."""
 
     steps: int = Field(50, ge=1, le=500, description="DDIM steps of a whole reverse diffusion.")
     strength: float = Field(
@@ -57,31 +98,32 @@ class Sampling(Section):
     self_attention_scale: float = Field(
         0.75, ge=0, description="Self-attention guidance scale (paper: 0.75); 0 saves a third pass."
     )
-    tweedie: Literal["exact", "released"] = Field(
-        "released",
-        description="Estimate of the clean latent behind the guidance (Eq. 11): exact subtracts"
-        " sqrt(1 - abar) eps; released subtracts (1 - abar) eps, as the authors' code does.",
-    )
     noise_timestep: Literal["aligned", "released"] = Field(
         "released",
         description="Noise level of the initial latent: aligned with the first step that is run"
         " (721 of 1000); released: int(37/50 of 1000) = 740, as the authors' code has it.",
     )
-    guided_steps: Literal["first", "last"] = Field(
-        "first",
-        description="Which eta of the steps are guided: first (the text and the authors' code), or"
-        " last (Algorithm 1 as printed).",
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float16",
+        description="Number format of the diffusion model's weights and passes; the guidance"
+        " function itself and the sampler's own arithmetic are float32. A CPU is fastest in"
+        " float32.",
     )
-    guidance_loss: Literal["sum_squares", "weighted_mean"] = Field(
-        "weighted_mean",
-        description="Loss over CLIP layers: sum_squares (Eq. 14), or weighted_mean, the authors'"
-        " code: mean squares, weighted by the inverse norm of the target and layer_weights.",
+    batch_size: int = Field(
+        8,
+        ge=1,
+        description="Samples (image x repeat) reconstructed together on a CPU, where another size"
+        " changes the last bits; a GPU takes as many as fit into its memory.",
     )
-    layer_weights: tuple[float, ...] = Field(
-        (1.5, 1.2, 1.0, 1.0, 1.0, 1.0),
-        min_length=1,
-        description="Weight of each guidance layer, shallow to deep, in weighted_mean (authors'"
-        " code).",
+
+
+class Sampling(UnguidedSampling):
+    """The guided sampler: everything that one image depends on."""
+
+    tweedie: Literal["exact", "released"] = Field(
+        "released",
+        description="Estimate of the clean latent behind the guidance (Eq. 11): exact subtracts"
+        " sqrt(1 - abar) eps; released subtracts (1 - abar) eps, as the authors' code does.",
     )
     latent_blend: Literal["noise_level", "none"] = Field(
         "noise_level",
@@ -93,23 +135,17 @@ class Sampling(Section):
         description="Noise behind the clean estimate: the conditional prediction (paper, authors'"
         " code), or the classifier-free combination (universal guidance).",
     )
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float16",
-        description="Number format of the diffusion model's weights and passes; the guidance"
-        " function itself and the sampler's own arithmetic are float32. A CPU is fastest in"
-        " float32.",
+    guided_steps: Literal["first", "last"] = Field(
+        "first",
+        description="Which eta of the steps are guided: first (the text and the authors' code), or"
+        " last (Algorithm 1 as printed).",
     )
     non_finite_gradients: Literal["stop", "clip"] = Field(
         "stop",
         description="What becomes of a guidance gradient that is not finite: stop with an error, or"
         " clip: infinities to the sample's largest finite value, what is no number to zero.",
     )
-    batch_size: int = Field(
-        8,
-        ge=1,
-        description="Samples (image x repeat) reconstructed together on a CPU, where another size"
-        " changes the last bits; a GPU takes as many as fit into its memory.",
-    )
+    guidance: GuidanceSettings = Field(GuidanceSettings(), description=GuidanceSettings.__doc__)
 
 
 class ImageSettings(Sampling):
@@ -147,79 +183,148 @@ TABLE_2 = {
     "scale_1000_strength_100": sweep(10.0, 1.0),
 }
 
-VARIANTS = {
+PAPER = {
     "guided": Variant(),
     "unguided": Variant(guidance="none"),
     "wrong_image": Variant(scale="guided", features="another_image"),
     "mean_feature": Variant(scale="guided", features="mean"),
     "ground_truth_guided": Variant(source="stimulus", ratio=2.0),
     "ground_truth_unguided": Variant(source="stimulus", guidance="none"),
+    "brain_encoding": Variant(guidance="encoder", scale=800.0, strength=1.0),  # Table 4
 } | TABLE_2
+
+# Further functions, by themselves and beside the paper's; none runs unless asked for.
+FURTHER = {
+    "color": Variant(guidance="color", scale="auto"),
+    "edges": Variant(guidance="edges", scale="auto"),
+    "clip_and_color": Variant(
+        guidance={"clip_layers": Term(scale="guided"), "color": Term(ratio=0.2)}
+    ),
+}
+
+SELECTIONS = {"guided_best": Selection(of="guided")}
 
 
 class Reconstruction(ImageSettings, CalibrationSettings):
     """Guided reconstruction with the decoded embeddings."""
 
     variants: dict[VariantName, Variant] = Field(
-        default_factory=lambda: dict(VARIANTS),
+        default_factory=lambda: PAPER | FURTHER,
         description="Named variants; a name becomes a folder of results.",
     )
+    selections: dict[VariantName, Selection] = Field(
+        default_factory=lambda: dict(SELECTIONS),
+        description="Named selections: one repeat of every image of a variant. Without one, every"
+        " measure is the mean over repeats.",
+    )
     run: tuple[VariantName, ...] = Field(
-        tuple(VARIANTS), min_length=1, description="Variants that are run and evaluated."
+        (*PAPER, *SELECTIONS),
+        min_length=1,
+        description="Variants and selections that are run and evaluated.",
     )
 
     @property
-    def image_settings(self) -> ImageSettings:
-        """What reconstructing images depends on, whatever the other variants are."""
-        return narrow(self, ImageSettings)
+    def image_settings(self) -> dict[str, ImageSettings]:
+        """What the images of each variant depend on."""
+        return {name: self._used_by(one, ImageSettings) for name, one in self.variants.items()}
 
     @property
-    def calibration_settings(self) -> CalibrationSettings:
-        """What calibrating a guidance scale depends on."""
-        return narrow(self, CalibrationSettings)
+    def calibration_settings(self) -> dict[str, CalibrationSettings]:
+        """What calibrating the guidance scales of each variant depends on."""
+        return {
+            name: self._used_by(one, CalibrationSettings) for name, one in self.variants.items()
+        }
+
+    def _used_by(self, variant: Variant, kind: type[Sampling]) -> Sampling:
+        """What a variant never reads stays at its default: changing it makes no image anew."""
+        settings = narrow(self, kind)
+        if not variant.terms:
+            return settings.model_copy(update=GUIDED_DEFAULTS)
+        used = {name: getattr(self.guidance, name) for name in variant.terms}
+        return settings.model_copy(update={"guidance": GuidanceSettings(**used)})
 
     @property
     def resolved_variants(self) -> dict[str, Variant]:
         """The variants; one that takes another's number has that number itself."""
         return {
-            name: resolve_scale(variant, self.variants) for name, variant in self.variants.items()
+            name: resolve_scales(variant, self.variants) for name, variant in self.variants.items()
         }
+
+    def variant_of(self, name: str) -> Variant:
+        """The variant that made the images of a variant or selection."""
+        selection = self.selections.get(name)
+        return self.variants[selection.of if selection else name]
 
     @model_validator(mode="after")
     def refer_to_known_variants(self) -> "Reconstruction":
-        """Every variant that is run, or lends its scale, exists and fits."""
+        """Every variant that is run, is chosen from, or lends its scale, exists and fits."""
         for name in self.run:
-            if name not in self.variants:
+            if name in self.selections:
+                check_selection(name, self.selections[name], self.variants)
+            elif name not in self.variants:
                 raise ValueError(f"run names {name}; known variants are {', '.join(self.variants)}")
         for name, variant in self.variants.items():
-            if isinstance(variant.scale, str) and variant.scale != "auto":
-                check_lender(name, variant, self.variants)
+            for function, term in variant.terms.items():
+                if isinstance(term.scale, str) and term.scale != "auto":
+                    check_lender(name, function, self.variants)
         return self
 
 
-def resolve_scale(variant: Variant, variants: dict[str, Variant]) -> Variant:
-    """The variant with the number of the one that lends its scale; unchanged if that is auto."""
-    lender = variants.get(variant.scale)
-    if lender is None or lender.scale == "auto":
-        return variant
-    return variant.model_copy(update={"scale": lender.scale})
+GUIDED_DEFAULTS = {
+    name: field.default
+    for name, field in Sampling.model_fields.items()
+    if name not in UnguidedSampling.model_fields
+}
 
 
-def check_lender(name: str, variant: Variant, variants: dict[str, Variant]) -> None:
-    """Raises ValueError unless the variant that lends its scale has one of its own that fits."""
-    lender = variants.get(variant.scale)
-    if lender is None:
+def resolve_scales(variant: Variant, variants: dict[str, Variant]) -> Variant:
+    """The variant with the numbers of those that lend their scales; a lender's auto stays lent."""
+    terms = {
+        name: term.model_copy(update={"scale": find_scale(name, term, variants)})
+        for name, term in variant.terms.items()
+    }
+    if isinstance(variant.guidance, dict):
+        return variant.model_copy(update={"guidance": terms})
+    own = terms.get(variant.guidance, variant)
+    return variant.model_copy(update={"scale": own.scale})
+
+
+def find_scale(function: str, term: Term, variants: dict[str, Variant]) -> float | str:
+    """A term's number, auto, or the name of the variant whose calibration it takes."""
+    lender = variants.get(term.scale)
+    if lender is None or lender.terms[function].scale == "auto":
+        return term.scale
+    return lender.terms[function].scale
+
+
+def check_selection(name: str, selection: Selection, variants: dict[str, Variant]) -> None:
+    """Raises ValueError unless it chooses from a variant and has a name of its own."""
+    if name in variants:
+        raise ValueError(f"selections.{name} has the name of a variant; choose another")
+    if selection.of not in variants:
         raise ValueError(
-            f"variants.{name}.scale is {variant.scale}; give a number, auto or one of"
+            f"selections.{name} chooses from {selection.of}; known variants are"
             f" {', '.join(variants)}"
         )
-    if (lender.source, lender.guidance) != (variant.source, variant.guidance):
+
+
+def check_lender(name: str, function: str, variants: dict[str, Variant]) -> None:
+    """Raises ValueError unless the variant that lends its scale has one of its own that fits."""
+    variant = variants[name]
+    lent = variant.terms[function].scale
+    lender = variants.get(lent)
+    if lender is None:
         raise ValueError(
-            f"variants.{name} takes the scale of {variant.scale}, whose source or guidance differs;"
+            f"variants.{name}.scale is {lent}; give a number, auto or one of {', '.join(variants)}"
+        )
+    if lender.source != variant.source or function not in lender.terms:
+        raise ValueError(
+            f"variants.{name} takes the scale of {lent}, whose source or guidance differs;"
             " give it a scale of its own"
         )
-    if isinstance(lender.scale, str) and lender.scale != "auto":
+    scale = lender.terms[function].scale
+    if isinstance(scale, str) and scale != "auto":
         raise ValueError(
-            f"variants.{name} takes the scale of {variant.scale}, which takes that of"
-            f" {lender.scale}; name {lender.scale} instead"
+            f"variants.{name} takes the scale of {lent}, which takes that of {scale}; name {scale}"
+            " instead"
         )

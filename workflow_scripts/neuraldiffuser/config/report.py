@@ -7,7 +7,7 @@ from pydantic import Field
 
 from neuraldiffuser.config.base import Section
 from neuraldiffuser.config.evaluation import Judge
-from neuraldiffuser.config.reconstruction import Variant
+from neuraldiffuser.config.reconstruction import Selection, Variant
 
 
 class Report(Section):
@@ -56,6 +56,7 @@ class Presentation(Section):
     report: Report
     subjects: tuple[str, ...]
     variants: dict[str, Variant]
+    selections: dict[str, Selection] = {}
     run: tuple[str, ...]
     judges: tuple[Judge, ...]
 

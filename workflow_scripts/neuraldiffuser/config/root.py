@@ -15,7 +15,7 @@ from neuraldiffuser.config.models import NETWORK_LOADERS, ModelSettings, Pretrai
 from neuraldiffuser.config.nsd import Nsd, SubjectName
 from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.config.report import Presentation, Report
-from neuraldiffuser.config.targets import TargetSettings
+from neuraldiffuser.config.targets import ClipImageSettings, TargetSettings
 from neuraldiffuser.config.voxels import Voxels
 from neuraldiffuser.nsd.locations import is_remote
 
@@ -130,6 +130,14 @@ class Config(Section):
         """How each model that judges is read."""
         networks = self.evaluation.measures.networks.values()
         return {each.model: self.models.zoo[each.model].loader for each in networks}
+
+    @property
+    def guiding_clip_images(self) -> dict[str, ClipImageSettings]:
+        """What the CLIP layers are that guide each variant; the default where none do."""
+        return {
+            name: self.targets.clip_image if "clip_layers" in one.terms else ClipImageSettings()
+            for name, one in self.reconstruction.variants.items()
+        }
 
     @property
     def used_models(self) -> dict[str, PretrainedModel]:

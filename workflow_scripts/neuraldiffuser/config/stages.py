@@ -135,15 +135,17 @@ STAGES: dict[str, dict[str, str]] = {
         "seed": "seed",
     },
     "calibrate_guidance": {
-        "settings": "reconstruction.calibration_settings",
+        "settings": "reconstruction.calibration_settings.{variant}",
         "variant": "reconstruction.resolved_variants.{variant}",
-        "clip_image": "targets.clip_image",
+        "clip_image": "guiding_clip_images.{variant}",
+        "missing_repeats": "voxels.missing_repeats",
         "seed": "seed",
     },
     "reconstruct_images": {
-        "settings": "reconstruction.image_settings",
+        "settings": "reconstruction.image_settings.{variant}",
         "variant": "reconstruction.resolved_variants.{variant}",
-        "clip_image": "targets.clip_image",
+        "clip_image": "guiding_clip_images.{variant}",
+        "missing_repeats": "voxels.missing_repeats",
         "seed": "seed",
     },
     "evaluate_reconstructions": {

@@ -78,7 +78,7 @@ def calibrate(
     Args:
         embeddings: of held-out images, with the features that guide.
         engine: model, schedule, settings and seed.
-        guided: the guidance; its scale is not used.
+        guided: the guidance at scale 1.
         ratio: wanted median ratio of guidance to denoiser in the first guided step.
         progress: told the number of samples after each step.
 

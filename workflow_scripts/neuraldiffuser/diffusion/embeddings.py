@@ -1,24 +1,25 @@
-"""Decoded embeddings of some images, joined by id from the files of their targets."""
+"""What images are reconstructed from, joined by id from the files of their targets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from neuraldiffuser import storage
+from neuraldiffuser.config.guidance import LATENT
 from neuraldiffuser.errors import ConfigError, DataError
 
-LATENT, TEXT = "vae_latent", "clip_text"
+TEXT = "clip_text"
 
 
 @dataclass(frozen=True)
 class Embeddings:
     """Rows of n images: ids (n,), latents (n, c, h, w), texts (n, tokens, width), features.
 
-    Features are what guides, by target name: (n, tokens, width) each. All float32.
+    Features are what guides, by target name: (n, ...) each. All float32.
     """
 
     ids: np.ndarray
@@ -27,44 +28,62 @@ class Embeddings:
     features: Mapping[str, np.ndarray]
 
 
-def name_targets(paths: Iterable[Path]) -> dict[str, Path]:
-    """Embedding files by target: `embeddings/{target}/{subject}.h5`.
+@dataclass(frozen=True)
+class EmbeddingFile:
+    """Decoded embeddings of one target and subject: ``embeddings/{target}/{subject}.h5``."""
+
+    path: Path
+
+    def ids(self, group: str) -> np.ndarray:
+        """Ascending 73k ids of a group (test or validation), int64 (n,)."""
+        return np.sort(storage.read_array(self.path, f"{group}/id"))
+
+    def read(self, group: str, ids: np.ndarray) -> np.ndarray:
+        """Rows of the images `ids`, float32 (n, ...); refuses missing ids and non-finite values."""
+        rows = storage.read_rows(self.path, ids, f"{group}/embedding", f"{group}/id")
+        rows = rows.astype(np.float32)
+        storage.require_finite(rows, f"{group}/embedding of {self.path}")
+        return rows
+
+
+def name_targets(paths: Iterable[Path | str]) -> dict[str, Path]:
+    """Files by target, the name of their folder: ``embeddings/{target}/{subject}.h5``."""
+    return {Path(path).parent.name: Path(path) for path in paths}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The embeddings that every sample starts from and is conditioned on."""
+
+    latents: EmbeddingFile
+    texts: EmbeddingFile
+
+    def with_features(
+        self, group: str, ids: np.ndarray, features: Mapping[str, np.ndarray]
+    ) -> Embeddings:
+        """Those of the images `ids` of a group, with what guides them."""
+        return Embeddings(
+            ids=np.asarray(ids),
+            latents=self.latents.read(group, ids),
+            texts=self.texts.read(group, ids),
+            features=features,
+        )
+
+
+def open_conditions(paths: Iterable[Path | str]) -> Conditions:
+    """Finds them among embedding files.
 
     Raises:
-        DataError: a target that every reconstruction needs is not among them.
+        DataError: one of them is missing.
     """
-    by_target = {Path(path).parent.name: Path(path) for path in paths}
+    by_target = name_targets(paths)
     for target in (LATENT, TEXT):
         if target not in by_target:
             raise DataError(
                 f"No embeddings of {target} among {', '.join(by_target) or 'no files'}; pass"
                 f" embeddings/{target}/{{subject}}.h5."
             )
-    return by_target
-
-
-def read_ids(path: Path, group: str) -> np.ndarray:
-    """Ascending 73k ids of a group (test or validation) of an embeddings file, int64 (n,)."""
-    return np.sort(storage.read_array(path, f"{group}/id"))
-
-
-def read_embedding(path: Path, group: str, ids: np.ndarray) -> np.ndarray:
-    """Rows of the images `ids`, float32 (n, ...); refuses missing ids and non-finite values."""
-    rows = storage.read_rows(path, ids, f"{group}/embedding", f"{group}/id").astype(np.float32)
-    storage.require_finite(rows, f"{group}/embedding of {path}")
-    return rows
-
-
-def read_embeddings(
-    by_target: Mapping[str, Path], ids: np.ndarray, *, group: str, features: Sequence[str] = ()
-) -> Embeddings:
-    """Latents, texts and the named features of images, each joined by id."""
-    return Embeddings(
-        ids=np.asarray(ids),
-        latents=read_embedding(by_target[LATENT], group, ids),
-        texts=read_embedding(by_target[TEXT], group, ids),
-        features={name: read_embedding(by_target[name], group, ids) for name in features},
-    )
+    return Conditions(*(EmbeddingFile(by_target[target]) for target in (LATENT, TEXT)))
 
 
 def choose_shard(ids: np.ndarray, *, shard: int, shards: int) -> np.ndarray:

@@ -1,21 +1,25 @@
-"""What a reconstruction job needs before its first step: networks, schedule, scale, embeddings."""
+"""What a reconstruction job needs before its first step: networks, schedule, guidance, scales."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.reconstruction import Sampling, Variant
-from neuraldiffuser.diffusion.embeddings import Embeddings, read_embeddings
-from neuraldiffuser.diffusion.guidance import GUIDANCE, GuidanceSource
+from neuraldiffuser.config.targets import ClipImageSettings
+from neuraldiffuser.diffusion.guidance import (
+    GUIDANCE,
+    Guidance,
+    GuidanceSource,
+    SummedGuidance,
+)
 from neuraldiffuser.diffusion.models import load_latent_diffusion
-from neuraldiffuser.diffusion.reconstruct import Engine, Guided
+from neuraldiffuser.diffusion.reconstruct import Engine, Guided, decode_in_parts
 from neuraldiffuser.diffusion.schedule import load_scheduler, make_schedule
-from neuraldiffuser.diffusion.variants import FEATURES
 
 
 def load_engine(
@@ -34,6 +38,33 @@ def load_engine(
     return Engine(model=model, schedule=schedule, settings=settings, seed=seed)
 
 
+def name_sources(
+    engine: Engine,
+    *,
+    paths_to_models: Mapping[str, Path | str],
+    paths_to_encoder: Iterable[Path | str],
+    clip_image: ClipImageSettings,
+) -> GuidanceSource:
+    """What guidance functions are built from, around the engine that they guide.
+
+    Args:
+        engine: whose model decodes, and whose settings and seed hold.
+        paths_to_models: folders by name; clip_image is one where CLIP guides.
+        paths_to_encoder: encoders/{subject}.safetensors and .h5, where the encoder guides.
+        clip_image: what the CLIP layers are.
+    """
+    encoder = dict(zip(("encoder", "accuracy"), paths_to_encoder, strict=False))
+    named = {name: Path(path) for name, path in (dict(paths_to_models) | encoder).items()}
+    return GuidanceSource(
+        settings=engine.settings.guidance,
+        clip_image=clip_image,
+        paths=named,
+        decode=partial(decode_in_parts, engine.model, together=1),  # holds least, and is rare
+        seed=engine.seed,
+        device=str(engine.model.device),
+    )
+
+
 def choose_dtype(precision: str, *, device: str) -> torch.dtype:
     """The number format of the networks; says so where the device is slow at it."""
     if device == "cpu" and precision != "float32":
@@ -45,39 +76,47 @@ def choose_dtype(precision: str, *, device: str) -> torch.dtype:
     return getattr(torch, precision)
 
 
-def load_guided(
-    source: GuidanceSource, variant: Variant, paths_to_calibrations: Sequence[Path | str]
-) -> Guided | None:
-    """The variant's guidance with its scale: a calibration where there is one, else a number."""
-    function = GUIDANCE[variant.guidance](source)
-    if function is None:
-        return None
-    scales = [storage.read_json(path)["scale"] for path in paths_to_calibrations]
-    scale = float(scales[0] if scales else variant.scale) * variant.scale_factor
-    return Guided(function, scale, variant.strength)
+def load_functions(source: GuidanceSource, names: Iterable[str]) -> dict[str, Guidance]:
+    """Guidance functions by name."""
+    return {name: GUIDANCE[name](source) for name in names}
 
 
-def describe(variant: Variant, guided: Guided | None) -> dict[str, str | float]:
-    """What a file of reconstructions says about how they were made."""
+def read_scales(
+    name: str, variant: Variant, paths_to_calibrations: Iterable[Path | str]
+) -> dict[str, float]:
+    """The scale of each function that guides a variant: a number, its calibration or a lender's.
+
+    Args:
+        name: the variant's.
+        variant: its functions, each with its scale.
+        paths_to_calibrations: calibrations/{variant}/{subject}.json, its own and the lenders'.
+    """
+    found = {Path(path).parent.name: storage.read_json(path) for path in paths_to_calibrations}
     return {
-        "source": variant.source,
-        "guidance": variant.guidance,
-        "features": variant.features,
-        "strength": variant.strength,
-        "scale": guided.scale if guided else 0.0,
+        function: term.scale_factor
+        * (
+            found[name if term.scale == "auto" else term.scale][function]["scale"]
+            if isinstance(term.scale, str)
+            else term.scale
+        )
+        for function, term in variant.terms.items()
     }
 
 
-def read_variant(
-    by_target: Mapping[str, Path],
-    ids: np.ndarray,
-    variant: Variant,
-    *,
-    features: Sequence[str],
-    seed: int,
-) -> Embeddings:
-    """Test embeddings of images, with the features that the variant is guided by."""
-    own = read_embeddings(by_target, ids, group="test")
-    read = FEATURES[variant.features]
-    guiding = {name: read(by_target[name], ids, seed) for name in features}
-    return Embeddings(own.ids, own.latents, own.texts, guiding)
+def sum_guidance(
+    functions: Mapping[str, Guidance], scales: Mapping[str, float], *, strength: float
+) -> Guided | None:
+    """The functions, each with its scale, as one; None if there are none."""
+    terms = {name: (function, scales[name]) for name, function in functions.items()}
+    return Guided(SummedGuidance(terms), strength) if terms else None
+
+
+def describe(variant: Variant, scales: Mapping[str, float]) -> dict[str, str | float]:
+    """What a file of reconstructions says about how they were made."""
+    made = {
+        "source": variant.source,
+        "guidance": " + ".join(scales) or "none",
+        "features": variant.features,
+        "strength": variant.strength,
+    }
+    return made | {f"scale_{function}": scale for function, scale in scales.items()}

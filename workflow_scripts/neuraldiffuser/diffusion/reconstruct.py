@@ -20,7 +20,7 @@ from neuraldiffuser import runtime
 from neuraldiffuser.config.reconstruction import Sampling
 from neuraldiffuser.diffusion.embeddings import Embeddings
 from neuraldiffuser.diffusion.gradients import pull_back
-from neuraldiffuser.diffusion.guidance import Guidance
+from neuraldiffuser.diffusion.guidance.base import Guidance
 from neuraldiffuser.diffusion.memory import (
     WHOLE_BATCH,
     BatchPlan,
@@ -52,10 +52,9 @@ SAMPLES_WORTH_COMPILING = 200
 
 @dataclass(frozen=True)
 class Guided:
-    """A guidance function, its scale kappa and its strength eta."""
+    """A guidance function, scaled or a sum of scaled ones, and its strength eta."""
 
     function: Guidance
-    scale: float
     strength: float
 
 
@@ -260,7 +259,7 @@ def place_rows(array: np.ndarray, *, rows: np.ndarray, device: torch.device) -> 
 
 @dataclass(frozen=True)
 class BoundLoss:
-    """A guidance function with the targets of some samples; see sampler.Loss."""
+    """A guidance function with the prepared targets of some samples; see sampler.Loss."""
 
     function: Guidance
     targets: Mapping[str, Tensor]
@@ -274,6 +273,7 @@ class BoundLoss:
         return BoundLoss(self.function, {name: each[rows] for name, each in self.targets.items()})
 
 
+@torch.no_grad()
 def bind_targets(batch: Batch, embeddings: Embeddings, engine: Engine, guided: Guided) -> Guide:
     """The guidance of one batch: images to one loss each."""
     targets = {
@@ -283,19 +283,24 @@ def bind_targets(batch: Batch, embeddings: Embeddings, engine: Engine, guided: G
     steps = choose_guided_steps(
         len(engine.schedule.steps), strength=guided.strength, which=engine.settings.guided_steps
     )
-    return Guide(loss=BoundLoss(guided.function, targets), scale=guided.scale, steps=steps)
+    prepared = guided.function.prepare(targets)
+    return Guide(loss=BoundLoss(guided.function, prepared), steps=steps)
 
 
 @torch.no_grad()
+def decode_in_parts(
+    model: LatentDiffusion, latents: Tensor, together: int = WHOLE_BATCH.decoded
+) -> Tensor:
+    """Latents (n, c, h, w) to images (n, 3, H, W) in [0, 1], so many of them together."""
+    return torch.cat([model.decode(latents[part]) for part in split(len(latents), together)])
+
+
 def decode_images(
     model: LatentDiffusion, latents: Tensor, together: int = WHOLE_BATCH.decoded
 ) -> np.ndarray:
-    """Latents (n, c, h, w) to images, uint8 (n, H, W, 3), some of them together."""
-    images = [
-        model.decode(latents[part]).mul(255).round().to(torch.uint8)
-        for part in split(len(latents), together)
-    ]
-    return torch.cat(images).permute(0, 2, 3, 1).cpu().numpy()
+    """Latents (n, c, h, w) to images, uint8 (n, H, W, 3), so many of them together."""
+    images = decode_in_parts(model, latents, together).mul(255).round().to(torch.uint8)
+    return images.permute(0, 2, 3, 1).cpu().numpy()
 
 
 # --- how many samples at once ---------------------------------------------------------------

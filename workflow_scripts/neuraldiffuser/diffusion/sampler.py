@@ -7,9 +7,9 @@
     e                     eps-hat               noise that is removed in a step
     z_0                   z-hat_0               estimate of the clean latent (Eq. 11)
     z_hat                 z-hat_t               latent that is decoded for the guidance (Eq. 12)
-    guide.scale           kappa                 guidance scale (Eq. 14)
+    guide.loss            kappa L               scaled loss; a sum of them where several guide
     guide.steps           eta                   indices of the guided steps
-    term                  sqrt(1 - abar) grad L what guidance adds to e, at kappa = 1 (line 8)
+    term                  sqrt(1-abar) k grad L what guidance adds to e (line 8)
 
 Each sample is independent of the others in its batch: a gradient never mixes images. So the
 gradient may be taken in parts, and in three stages that never hold more than one network's graph
@@ -46,10 +46,9 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class Guide:
-    """What guides a batch, how strongly, and in which steps."""
+    """What guides a batch, with its scale, and in which steps."""
 
     loss: Loss
-    scale: float
     steps: range
 
 
@@ -115,7 +114,7 @@ def sample(
     for index, step in enumerate(schedule.steps):  # line 3
         if index in guided:
             e, term = guided_noise(z, step, denoising, guide.loss)
-            e = e + guide.scale * term  # line 8
+            e = e + term  # line 8
         else:
             e = unguided_noise(z, step, denoising)
         z = ddim_step(z, e, step)  # lines 9 and 11
@@ -240,7 +239,7 @@ GUIDANCE_PREDICTIONS: dict[str, Callable] = {
 
 
 def guided_noise(z: Tensor, step: Step, denoising: Denoising, loss: Loss) -> tuple[Tensor, Tensor]:
-    """Noise that the denoiser removes, and what guidance adds to it at kappa = 1.
+    """Noise that the denoiser removes, and what guidance adds to it.
 
     Raises:
         DataError: the gradient is not finite, and the settings do not say to clip it.

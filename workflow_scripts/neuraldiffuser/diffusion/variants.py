@@ -1,18 +1,50 @@
-"""Which features guide the reconstruction of an image: its own, or a control's."""
+"""What guides the reconstruction of an image: its own features, or a control's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from neuraldiffuser import storage
-from neuraldiffuser.diffusion.embeddings import read_embedding, read_ids
+from neuraldiffuser.config.guidance import VOXELS
+from neuraldiffuser.diffusion.embeddings import EmbeddingFile, name_targets
+from neuraldiffuser.diffusion.measured_voxels import MeasuredVoxels
 from neuraldiffuser.errors import DataError
 
 # Keeps the choice of donors apart from other stages seeded by the same number.
 STREAM = 0x444F4E4F
+
+
+class GuidingFile(Protocol):
+    """Where what guides is read from, by image: embeddings or measured voxels."""
+
+    path: Path
+
+    def ids(self, group: str) -> np.ndarray:
+        """Ascending 73k ids of a group (test or validation), int64 (n,)."""
+
+    def read(self, group: str, ids: np.ndarray) -> np.ndarray:
+        """Rows of the images `ids`, float32 (n, ...)."""
+
+
+def open_guiding(
+    paths: Iterable[Path | str], *, held_out: np.ndarray, missing_repeats: str
+) -> dict[str, GuidingFile]:
+    """The files of what guides, by target.
+
+    Args:
+        paths: embeddings/{target}/{subject}.h5 and, if voxels guide, voxels/{subject}.h5.
+        held_out: training images that no decoder was fitted to: the validation group of voxels.
+        missing_repeats: what is done about test images with fewer than three trials.
+    """
+    return {
+        target: MeasuredVoxels(path, held_out=held_out, missing_repeats=missing_repeats)
+        if target == VOXELS
+        else EmbeddingFile(path)
+        for target, path in name_targets(paths).items()
+    }
 
 
 def choose_donors(ids: np.ndarray, *, seed: int) -> np.ndarray:
@@ -38,35 +70,42 @@ def choose_donors(ids: np.ndarray, *, seed: int) -> np.ndarray:
     return donors
 
 
-def read_own(path: Path, ids: np.ndarray, _seed: int) -> np.ndarray:
+def read_own(file: GuidingFile, ids: np.ndarray, _seed: int) -> np.ndarray:
     """The images' own features."""
-    return read_embedding(path, "test", ids)
+    return file.read("test", ids)
 
 
-def read_another_images(path: Path, ids: np.ndarray, seed: int) -> np.ndarray:
-    """Those of another test image, the same for every shard, subject and layer."""
-    every = read_ids(path, "test")
+def read_another_images(file: GuidingFile, ids: np.ndarray, seed: int) -> np.ndarray:
+    """Those of another test image, the same for every shard, subject and target."""
+    every = file.ids("test")
     donors = choose_donors(every, seed=seed)
-    return read_embedding(path, "test", donors[np.searchsorted(every, ids)])
+    return file.read("test", donors[np.searchsorted(every, ids)])
 
 
-def read_mean(path: Path, ids: np.ndarray, _seed: int) -> np.ndarray:
+def read_mean(file: GuidingFile, ids: np.ndarray, _seed: int) -> np.ndarray:
     """The mean over the held-out images of the file, for every image.
 
     Raises:
         DataError: the file holds no held-out image.
     """
-    rows = storage.read_array(path, "validation/embedding").astype(np.float32)
-    if not len(rows):
+    held_out = file.ids("validation")
+    if not len(held_out):
         raise DataError(
-            f"{path} has no validation images to average; set decoder.validation_images."
+            f"{file.path} has no validation images to average; set decoder.validation_images."
         )
-    storage.require_finite(rows, f"validation/embedding of {path}")
+    rows = file.read("validation", held_out)
     return np.broadcast_to(rows.mean(axis=0), (len(ids), *rows.shape[1:]))
 
 
-FEATURES: dict[str, Callable[[Path, np.ndarray, int], np.ndarray]] = {
+FEATURES: dict[str, Callable[[GuidingFile, np.ndarray, int], np.ndarray]] = {
     "own": read_own,
     "another_image": read_another_images,
     "mean": read_mean,
 }
+
+
+def read_features(
+    files: Mapping[str, GuidingFile], ids: np.ndarray, *, features: str, seed: int
+) -> dict[str, np.ndarray]:
+    """What guides test images, by target: one of FEATURES, (n, ...) each."""
+    return {target: FEATURES[features](file, ids, seed) for target, file in files.items()}

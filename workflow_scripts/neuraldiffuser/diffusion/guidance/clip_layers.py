@@ -1,56 +1,23 @@
-"""Guidance functions: from a decoded image batch and per-image targets to one loss per image.
-
-To add one: write a class with ``targets`` and ``__call__`` as below, a function that builds it,
-and an entry in GUIDANCE. The sampler takes the gradient of the sum of the losses, so a loss must
-depend on its own image only.
-"""
+"""Primary visual feature guidance (Section 4.3): distance to decoded CLIP image layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from neuraldiffuser.config.reconstruction import Sampling
-from neuraldiffuser.config.targets import ClipImageSettings
+from neuraldiffuser.diffusion.guidance.base import Guidance, GuidanceSource, Targets
 from neuraldiffuser.errors import ConfigError, DataError
 from neuraldiffuser.features.clip_image import load_clip_image
 
-Layers = Mapping[str, Tensor]
 
-
-class Guidance(Protocol):
-    """What the sampler is guided by."""
-
-    targets: tuple[str, ...]
-
-    def __call__(self, images: Tensor, targets: Layers) -> Tensor:
-        """Images (n, 3, h, w) in [0, 1] and targets (n, ...) by name to losses (n,)."""
-
-
-@dataclass(frozen=True)
-class GuidanceSource:
-    """What guidance functions are built from: their own files or folders, and settings."""
-
-    paths: Sequence[Path]
-    clip_image: ClipImageSettings
-    sampling: Sampling
-    device: str = "cpu"
-
-
-# --- losses over layers -------------------------------------------------------------------
-
-
-def sum_squares(features: Layers, targets: Layers, _weights: Sequence[float]) -> Tensor:
+def sum_squares(features: Targets, targets: Targets, _weights: Sequence[float]) -> Tensor:
     """Eq. 14: sum over layers, tokens and dimensions of squared differences, (n,)."""
     return sum(squares(features[name] - targets[name]).sum(dim=1) for name in targets)
 
 
-def weighted_mean(features: Layers, targets: Layers, weights: Sequence[float]) -> Tensor:
+def weighted_mean(features: Targets, targets: Targets, weights: Sequence[float]) -> Tensor:
     """The authors' code: mean squared differences of layers, weighted per image, (n,).
 
     w_l = weights_l (1 / |g_l|) / sum_k (1 / |g_k|), with |g| the norm of the target (src/recon.py
@@ -69,17 +36,14 @@ def squares(values: Tensor) -> Tensor:
     return values.flatten(1).square()
 
 
-GUIDANCE_LOSSES: dict[str, Callable[[Layers, Layers, Sequence[float]], Tensor]] = {
+GUIDANCE_LOSSES: dict[str, Callable[[Targets, Targets, Sequence[float]], Tensor]] = {
     "sum_squares": sum_squares,
     "weighted_mean": weighted_mean,
 }
 
 
-# --- guidance functions -------------------------------------------------------------------
-
-
-class ClipLayersGuidance:
-    """Primary visual feature guidance: distance to decoded layers of a CLIP image encoder."""
+class ClipLayersGuidance(Guidance):
+    """A loss over layers of a CLIP image tower, between the image's and the decoded ones."""
 
     def __init__(self, network, *, layers: Sequence[int], loss: str, weights: Sequence[float]):
         """Takes images-to-{layer: features}, its layers, a key of GUIDANCE_LOSSES, and weights.
@@ -89,7 +53,7 @@ class ClipLayersGuidance:
         """
         if len(weights) != len(layers):
             raise ConfigError(
-                f"reconstruction.layer_weights has {len(weights)} weights, but"
+                f"reconstruction.guidance.clip_layers.layer_weights has {len(weights)} weights, but"
                 f" targets.clip_image.layers has {len(layers)} layers; give one weight per layer."
             )
         self.network = network
@@ -98,7 +62,7 @@ class ClipLayersGuidance:
         self.loss = GUIDANCE_LOSSES[loss]
         self.weights = tuple(weights)
 
-    def __call__(self, images: Tensor, targets: Layers) -> Tensor:
+    def __call__(self, images: Tensor, targets: Targets) -> Tensor:
         """One loss per image; raises DataError where a target does not fit the network."""
         by_layer = self.network(images)
         features = {
@@ -110,7 +74,7 @@ class ClipLayersGuidance:
         return self.loss(features, wanted, self.weights)
 
 
-def refuse_misfits(features: Layers, targets: Layers) -> None:
+def refuse_misfits(features: Targets, targets: Targets) -> None:
     """Raises DataError if a target's shape is not that of the network's layer."""
     for name, target in targets.items():
         if target.shape != features[name].shape:
@@ -124,9 +88,8 @@ def refuse_misfits(features: Layers, targets: Layers) -> None:
 def build_clip_layers(source: GuidanceSource) -> Guidance:
     """Loads the CLIP image tower that the targets were extracted with."""
     settings = source.clip_image
-    (path_to_clip,) = source.paths
     network = load_clip_image(
-        path_to_clip,
+        source.paths["clip_image"],
         node=settings.node,
         normalisation=settings.normalisation,
         antialias=settings.antialias,
@@ -138,16 +101,6 @@ def build_clip_layers(source: GuidanceSource) -> Guidance:
     return ClipLayersGuidance(
         network,
         layers=settings.layers,
-        loss=source.sampling.guidance_loss,
-        weights=source.sampling.layer_weights,
+        loss=source.settings.clip_layers.loss,
+        weights=source.settings.clip_layers.layer_weights,
     )
-
-
-def build_none(_source: GuidanceSource) -> None:
-    """No guidance: no step takes a gradient."""
-
-
-GUIDANCE: dict[str, Callable[[GuidanceSource], Guidance | None]] = {
-    "clip_layers": build_clip_layers,
-    "none": build_none,
-}

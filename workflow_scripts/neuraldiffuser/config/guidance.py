@@ -1,0 +1,113 @@
+"""Settings of the guidance functions, and what each needs from the rest of the workflow.
+
+A function enters here with a settings class and a field of ``GuidanceSettings``, whose name is the
+function's, and in neuraldiffuser.diffusion.guidance with its code.
+"""
+
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from neuraldiffuser.config.base import Section
+from neuraldiffuser.config.models import ModelSettings
+from neuraldiffuser.config.targets import TargetSettings
+
+LATENT, VOXELS = "vae_latent", "voxels"
+
+
+class Needs(NamedTuple):
+    """What the rules fetch for a function.
+
+    Attributes:
+        targets: what guides each image: embeddings by name, or ``voxels``, as measured.
+        models: models of the zoo by the name under which the function finds their folder.
+        encoder: whether it reads the subject's brain-encoding model.
+    """
+
+    targets: tuple[str, ...] = ()
+    models: dict[str, str] = {}
+    encoder: bool = False
+
+
+class FunctionSettings(Section):
+    """Settings of one guidance function."""
+
+    def needs(self, targets: TargetSettings, models: ModelSettings) -> Needs:  # noqa: ARG002
+        """What the function reads, given the experiment's targets and models."""
+        return Needs(targets=(LATENT,))
+
+
+class ClipLayersSettings(FunctionSettings):
+    """Primary visual feature guidance (Section 4.3): distance to decoded CLIP image layers."""
+
+    loss: Literal["sum_squares", "weighted_mean"] = Field(
+        "weighted_mean",
+        description="sum_squares (Eq. 14), or weighted_mean, the authors' code: mean squares,"
+        " weighted by the inverse norm of the target and layer_weights.",
+    )
+    layer_weights: tuple[float, ...] = Field(
+        (1.5, 1.2, 1.0, 1.0, 1.0, 1.0),
+        min_length=1,
+        description="Weight of each guidance layer, shallow to deep, in weighted_mean (authors'"
+        " code).",
+    )
+
+    def needs(self, targets: TargetSettings, models: ModelSettings) -> Needs:
+        """The decoded layers and the tower that they are layers of."""
+        layers = tuple(f"clip_image_{layer:02d}" for layer in targets.clip_image.layers)
+        return Needs(targets=layers, models={"clip_image": models.clip_image})
+
+
+class EncoderSettings(FunctionSettings):
+    """Brain-encoding guidance (Table 4): distance of predicted voxels to the measured ones."""
+
+    loss: Literal["mean_squares", "correlation"] = Field(
+        "mean_squares",
+        description="mean_squares over voxels, or correlation: one minus it, over voxels.",
+    )
+    regions: tuple[str, ...] = Field(
+        ("nsdgeneral",), min_length=1, description="Regions whose voxels guide."
+    )
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Seeded share of those voxels that guides; the others can judge without having"
+        " guided.",
+    )
+    weighting: Literal["equal", "accuracy"] = Field(
+        "equal",
+        description="Weight of a voxel: equal, or accuracy: the encoder's squared correlation on"
+        " held-out training images.",
+    )
+
+    def needs(self, targets: TargetSettings, models: ModelSettings) -> Needs:  # noqa: ARG002
+        """The measured voxels and the subject's encoder."""
+        return Needs(targets=(VOXELS,), encoder=True)
+
+
+class ColorSettings(FunctionSettings):
+    """Mean colours on a grid, beside those of the image that the decoded latent stands for."""
+
+    grid: int = Field(8, ge=1, description="Cells a side.")
+
+
+class EdgesSettings(FunctionSettings):
+    """Edge strengths, beside those of the image that the decoded latent stands for."""
+
+    size: int = Field(64, ge=8, description="Pixels a side at which edges are found.")
+    blur: float = Field(1.0, ge=0, description="Standard deviation of the blur, in pixels.")
+
+
+class GuidanceSettings(Section):
+    """Guidance functions by name; a variant names those that guide it."""
+
+    clip_layers: ClipLayersSettings = Field(
+        ClipLayersSettings(), description=ClipLayersSettings.__doc__
+    )
+    encoder: EncoderSettings = Field(EncoderSettings(), description=EncoderSettings.__doc__)
+    color: ColorSettings = Field(ColorSettings(), description=ColorSettings.__doc__)
+    edges: EdgesSettings = Field(EdgesSettings(), description=EdgesSettings.__doc__)
+
+
+FunctionName = Literal[tuple(GuidanceSettings.model_fields)]
