@@ -1,10 +1,12 @@
-"""Colour guidance against a loop over cells, and its effect on the miniature's models."""
+"""Colour guidance against a loop over cells."""
 
 import numpy as np
 import pytest
 import torch
 from guidance_checks import draw_images, require_exact_gradient, require_separate_images
 
+from neuraldiffuser.config.guidance import ColorSettings, GuidanceSettings
+from neuraldiffuser.diffusion.guidance import GUIDANCE, GuidanceSource
 from neuraldiffuser.diffusion.guidance.color import ColorGuidance
 from neuraldiffuser.errors import ConfigError
 
@@ -69,3 +71,15 @@ def test_a_grid_that_does_not_fit_is_refused(images, grid):
         f"reconstruction.guidance.color.grid is {grid}, which does not divide images of 12 x 20"
         " pixels; name a divisor."
     )
+
+
+def test_it_is_built_from_its_settings_and_the_samplers_decoder(images):
+    def losses(grid):
+        settings = GuidanceSettings(color=ColorSettings(grid=grid))
+        source = GuidanceSource(settings, clip_image=None, paths={}, decode=torch.square)
+        function = GUIDANCE["color"](source)
+        return function(images, function.prepare({"vae_latent": images}))
+
+    expected = (images - images.square()).mean(dim=(2, 3)).square().sum(dim=1)
+    assert torch.allclose(losses(1), expected)
+    assert (losses(4) > 2 * expected).all()

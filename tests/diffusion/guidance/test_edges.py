@@ -1,4 +1,4 @@
-"""Edge guidance against SciPy's filters, and its effect on the miniature's models."""
+"""Edge guidance against SciPy's filters."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,8 @@ import scipy.ndimage
 import torch
 from guidance_checks import draw_images, require_exact_gradient, require_separate_images
 
+from neuraldiffuser.config.guidance import EdgesSettings, GuidanceSettings
+from neuraldiffuser.diffusion.guidance import GUIDANCE, GuidanceSource
 from neuraldiffuser.diffusion.guidance.edges import FAINTEST_EDGE, EdgesGuidance
 from neuraldiffuser.features.images import resize
 
@@ -102,3 +104,19 @@ def test_the_blur_forgives_small_shifts(images):
         function = EdgesGuidance(lambda latents: latents, size=32, blur=blur)
         losses.append(function(shifted, function.prepare({"vae_latent": images})))
     assert (losses[1] < 0.7 * losses[0]).all()
+
+
+def test_it_is_built_from_its_settings_and_the_samplers_decoder(edges, images):
+    shown = draw_images(3, 32, 32, seed=1)
+
+    def losses(**changes):
+        settings = EdgesSettings(**{"size": SIZE, "blur": BLUR} | changes)
+        source = GuidanceSource(
+            GuidanceSettings(edges=settings), clip_image=None, paths={}, decode=lambda _: shown
+        )
+        function = GUIDANCE["edges"](source)
+        return function(images, function.prepare({"vae_latent": torch.zeros(3, 4, 2, 2)}))
+
+    assert torch.equal(losses(), edges(images, edges.prepare({"vae_latent": shown})))
+    for changes in ({"size": 12}, {"blur": 1.0}):
+        assert not torch.isclose(losses(**changes), losses()).any()

@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neuraldiffuser.diffusion.guidance.base import Guidance, GuidanceSource
-from neuraldiffuser.diffusion.guidance.correlation import correlate
 from neuraldiffuser.diffusion.guidance.decoded_image import DecodedImageGuidance
 from neuraldiffuser.features.images import resize
 
-# Change per pixel below which there is no edge: keeps the gradient finite where an image is flat.
+# Change per pixel below which there is no edge: keeps gradients small where an image is flat.
 FAINTEST_EDGE = 1e-3
 
 
@@ -50,8 +49,9 @@ class EdgesGuidance(DecodedImageGuidance):
         return average_nearby(strengths, self.blur.to(small))
 
     def compare(self, seen: Tensor, wanted: Tensor) -> Tensor:
-        """1 - Pearson r, (n,)."""
-        return 1 - correlate(seen, wanted)
+        """1 - Pearson r over pixels, (n,); 1 where either has no edges."""
+        deviations = (each - each.mean(dim=(1, 2, 3), keepdim=True) for each in (seen, wanted))
+        return 1 - F.cosine_similarity(*(each.flatten(1) for each in deviations), eps=FAINTEST_EDGE)
 
 
 def average_nearby(maps: Tensor, kernel: Tensor) -> Tensor:
