@@ -140,9 +140,7 @@ def build_encoder(source: GuidanceSource) -> Guidance:
     """
     settings = source.settings.encoder
     accuracy = source.paths["accuracy"]
-    guiding = choose_guiding_voxels(
-        storage.read_array(accuracy, "roi"), settings, seed=source.seed
-    )
+    guiding = choose_guiding_voxels(storage.read_array(accuracy, "roi"), settings, seed=source.seed)
     weights = WEIGHTINGS[settings.weighting](storage.read_array(accuracy, "held_out_correlation"))
     if not weights[guiding].any():
         raise ConfigError(
