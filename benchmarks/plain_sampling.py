@@ -304,7 +304,8 @@ def guidance_term(released: Released, z: Tensor, timestep: int, given: Given) ->
     clean = (z - (1 - abar) * e_c) / abar**0.5
     spread = (1 - abar) ** 0.5
     image = released.decode(spread * clean + (1 - spread) * z)
-    loss = weighted_distance(released.tower(image), given.features, released.settings.layer_weights)
+    weights = released.settings.guidance.clip_layers.layer_weights
+    loss = weighted_distance(released.tower(image), given.features, weights)
     (gradient,) = torch.autograd.grad(loss, z)
     return spread * gradient
 

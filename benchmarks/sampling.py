@@ -46,8 +46,8 @@ from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.config.root import Runtime
 from neuraldiffuser.config.targets import ClipImageSettings
 from neuraldiffuser.diffusion.embeddings import Embeddings
-from neuraldiffuser.diffusion.guidance import GUIDANCE, Guidance, GuidanceSource
-from neuraldiffuser.diffusion.loading import load_engine
+from neuraldiffuser.diffusion.guidance import GUIDANCE, Guidance
+from neuraldiffuser.diffusion.loading import load_engine, name_sources, sum_guidance
 from neuraldiffuser.diffusion.memory import GIB
 from neuraldiffuser.diffusion.noise import draw_noise
 from neuraldiffuser.diffusion.reconstruct import Engine, Guided, reconstruct
@@ -136,8 +136,18 @@ class Scene:
     @cached_property
     def function(self) -> Guidance:
         """What guides ours."""
-        source = GuidanceSource([self.models / "clip"], CLIP_IMAGE, self.settings, self.device)
+        source = name_sources(
+            self.engine,
+            paths_to_models={"clip_image": self.models / "clip"},
+            paths_to_encoder=(),
+            clip_image=CLIP_IMAGE,
+        )
         return GUIDANCE["clip_layers"](source)
+
+    def guided(self, way: Way) -> Guided | None:
+        """A way's guidance; None if it has none."""
+        terms = {"clip_layers": way.scale} if way.strength else {}
+        return sum_guidance({name: self.function for name in terms}, terms, strength=way.strength)
 
     @cached_property
     def released(self) -> Released:
@@ -193,7 +203,7 @@ Side = Callable[[Scene, Way, int], np.ndarray]
 
 def ours(scene: Scene, way: Way, count: int) -> np.ndarray:
     """Images (n, h, w, 3) by the pipeline, in batches."""
-    guided = Guided(scene.function, way.scale, way.strength) if way.strength else None
+    guided = scene.guided(way)
     images = reconstruct(scene.embeddings(count), scene.engine, repeats=1, guided=guided)
     return images[:, 0]
 
@@ -229,7 +239,7 @@ def our_latents(scene: Scene, way: Way, count: int) -> torch.Tensor:
         scene.place(scene.noise(count)),
         Denoising(engine.model, scene.place(own.texts), engine.settings),
         schedule=engine.schedule,
-        guide=Guide(partial(scene.function, targets=targets), way.scale, guided_steps),
+        guide=Guide(lambda images: way.scale * scene.function(images, targets), guided_steps),
     )
 
 

@@ -26,7 +26,7 @@ from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.config.targets import ClipImageSettings
 from neuraldiffuser.diffusion.attention import Denoiser
 from neuraldiffuser.diffusion.gradients import pull_back
-from neuraldiffuser.diffusion.guidance import ClipLayersGuidance
+from neuraldiffuser.diffusion.guidance.clip_layers import ClipLayersGuidance
 from neuraldiffuser.diffusion.memory import (
     GIB,
     PLANNED_SHARE,
@@ -94,8 +94,8 @@ def build_guidance(visual: nn.Module) -> ClipLayersGuidance:
     return ClipLayersGuidance(
         network,
         layers=CLIP_IMAGE.layers,
-        loss=SETTINGS.guidance_loss,
-        weights=SETTINGS.layer_weights,
+        loss=SETTINGS.guidance.clip_layers.loss,
+        weights=SETTINGS.guidance.clip_layers.layer_weights,
     )
 
 

@@ -166,10 +166,13 @@ def watched_module(tower: nn.Module, layer: int, node: str) -> nn.Module:
 def layer_loss(features: Mapping[int, Tensor], guidance: Guidance, settings: Any) -> Tensor:
     """Eq. 14 as printed, or the weighted mean squares of the authors' code."""
     pairs = [(features[layer], target) for layer, target in guidance.targets.items()]
-    if settings.guidance_loss == "sum_squares":
+    if settings.guidance.clip_layers.loss == "sum_squares":
         return sum(((f - g) ** 2).sum() for f, g in pairs)
     inverse = [1 / math.sqrt(float((g**2).sum())) for _, g in pairs]
-    weights = [w * i / sum(inverse) for w, i in zip(settings.layer_weights, inverse, strict=True)]
+    weights = [
+        w * i / sum(inverse)
+        for w, i in zip(settings.guidance.clip_layers.layer_weights, inverse, strict=True)
+    ]
     return sum(w * ((f - g) ** 2).mean() for w, (f, g) in zip(weights, pairs, strict=True))
 
 

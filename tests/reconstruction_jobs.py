@@ -32,6 +32,7 @@ def write_embeddings(folder: Path) -> list[Path]:
     named = {"vae_latent": made.latents, "clip_text": made.texts, **made.features}
     for target, rows in named.items():
         arrays = {"test/id": IDS, "test/embedding": rows.astype(np.float32)}
+        arrays["validation/id"] = np.array([], np.int64)
         storage.write_arrays(folder / target / "subj01.h5", arrays)
     return [folder / target / "subj01.h5" for target in named]
 
@@ -52,7 +53,7 @@ class Job:
     """
 
     embeddings: list[Path]
-    models: list[Path]
+    models: dict[str, Path]
     folder: Path
     shards: int = 10
     threads: int = 1
@@ -88,14 +89,18 @@ class Job:
             shards=self.shards, repeats=3, steps=6, batch_size=self.batch_size
         )
         script.reconstruct_images(
-            paths_to_embeddings=self.embeddings,
+            paths_to_conditions=self.embeddings[:2],
+            paths_to_guiding=self.embeddings[2:],
+            paths_to_encoder=(),
             paths_to_models=self.models,
             paths_to_calibrations=(),
             path_to_reconstructions=path,
+            name="wrong_image",
             shard=shard,
-            settings=settings.image_settings,
+            settings=settings.image_settings["guided"],
             variant=VARIANT,
             clip_image=CLIP_IMAGE,
+            missing_repeats="skipped",
             seed=42,
         )
 

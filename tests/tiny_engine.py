@@ -5,24 +5,45 @@ import tiny_models
 
 from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.diffusion.embeddings import Embeddings
-from neuraldiffuser.diffusion.reconstruct import Engine
+from neuraldiffuser.diffusion.guidance import GuidanceSource, SummedGuidance
+from neuraldiffuser.diffusion.reconstruct import Engine, Guided
 from neuraldiffuser.diffusion.schedule import make_schedule
 
 IDS = np.array([11, 205, 4999])
 
 
-def make_settings(**changes) -> Reconstruction:
+def make_settings(*, loss: str = "sum_squares", **changes) -> Reconstruction:
     """The corrected reading on a short schedule."""
     base = {
         "steps": 8,
         "classifier_free_scale": 3.0,
         "tweedie": "exact",
         "noise_timestep": "aligned",
-        "guidance_loss": "sum_squares",
+        "guidance": {"clip_layers": {"loss": loss}},
         "precision": "float32",
         "batch_size": 4,
     }
     return Reconstruction(**(base | changes))
+
+
+def make_source(path_to_clip, clip_image, settings=None) -> GuidanceSource:
+    """What functions are built from where CLIP alone guides."""
+    return GuidanceSource(
+        settings=(settings or make_settings()).guidance,
+        clip_image=clip_image,
+        paths={"clip_image": path_to_clip},
+        decode=refuse_to_decode,
+    )
+
+
+def refuse_to_decode(_latents):
+    """CLIP layers need no image of a target."""
+    raise AssertionError("CLIP layers decode nothing beforehand")
+
+
+def guided_by(function, *, scale: float, strength: float) -> Guided:
+    """Guidance by one function."""
+    return Guided(SummedGuidance({"function": (function, scale)}), strength)
 
 
 def make_engine(model, scheduler, settings, *, seed: int = 7) -> Engine:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
-from tiny_engine import make_settings
+from tiny_engine import make_source
 
 from neuraldiffuser.config.targets import ClipImageSettings
-from neuraldiffuser.diffusion.guidance import GuidanceSource, build_clip_layers
+from neuraldiffuser.diffusion.guidance.clip_layers import build_clip_layers
 from neuraldiffuser.diffusion.models import load_latent_diffusion
 from neuraldiffuser.diffusion.schedule import load_scheduler
 
@@ -49,9 +49,7 @@ def clip_image() -> ClipImageSettings:
 @pytest.fixture(scope="session")
 def guidance(path_to_clip, clip_image):
     """Sum of squares over CLIP layers, float64."""
-    function = build_clip_layers(
-        GuidanceSource([path_to_clip], clip_image, make_settings(guidance_loss="sum_squares"))
-    )
+    function = build_clip_layers(make_source(path_to_clip, clip_image))
     function.network.double()
     return function
 

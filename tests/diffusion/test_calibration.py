@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from tiny_engine import IDS, make_embeddings, make_engine, make_settings
+from tiny_engine import IDS, guided_by, make_embeddings, make_engine, make_settings
 
 from neuraldiffuser.diffusion.calibration import calibrate, choose_images, unit_ratios
+from neuraldiffuser.diffusion.guidance import Guidance
 from neuraldiffuser.diffusion.reconstruct import Guided, bind_targets, place_batch, plan_batches
 from neuraldiffuser.diffusion.sampler import guided_noise, sample
 from neuraldiffuser.errors import ConfigError, DataError
@@ -17,17 +18,19 @@ def test_calibration_hits_the_ratio(model, scheduler, guidance, which, ratio):
     """The ratio is measured again, with the scale applied, in the first guided step."""
     engine = make_engine(model, scheduler, make_settings(guided_steps=which))
     embeddings = make_embeddings(guidance.targets)
-    found = calibrate(embeddings, engine, Guided(guidance, 1.0, 0.4), ratio=ratio)
+    found = calibrate(embeddings, engine, Guided(guidance, 0.4), ratio=ratio)
     (batch,) = plan_batches(len(IDS), repeats=1, batch_size=8)
     inputs = place_batch(batch, embeddings, engine)
-    guide = bind_targets(batch, embeddings, engine, Guided(guidance, found.scale, 0.4))
+    guide = bind_targets(
+        batch, embeddings, engine, guided_by(guidance, scale=found.scale, strength=0.4)
+    )
     first = {"first": 0, "last": 4}[which]  # 2 of 6 steps
     z = sample(
         inputs.latents, inputs.noise, inputs.denoising, schedule=engine.schedule.until(first)
     )
     removed, term = guided_noise(z, engine.schedule.steps[first], inputs.denoising, guide.loss)
     ratios = [
-        float(guide.scale * t.square().sum().sqrt() / e.square().sum().sqrt())
+        float(t.square().sum().sqrt() / e.square().sum().sqrt())
         for t, e in zip(term, removed, strict=True)
     ]
     assert np.median(ratios) == pytest.approx(ratio, rel=1e-9)
@@ -37,7 +40,7 @@ def test_calibration_hits_the_ratio(model, scheduler, guidance, which, ratio):
 
 
 def test_ratios_do_not_depend_on_the_batch(model, scheduler, guidance):
-    embeddings, guided = make_embeddings(guidance.targets), Guided(guidance, 1.0, 0.4)
+    embeddings, guided = make_embeddings(guidance.targets), Guided(guidance, 0.4)
     ratios = []
     for batch_size in (1, 3):
         engine = make_engine(model, scheduler, make_settings(batch_size=batch_size))
@@ -66,7 +69,7 @@ def test_no_held_out_image_is_refused():
     )
 
 
-class Indifferent:
+class Indifferent(Guidance):
     """A guidance function to which all images are equal."""
 
     targets = ()
@@ -79,13 +82,13 @@ class Indifferent:
 def test_a_guidance_without_gradient_is_refused(model, scheduler):
     engine = make_engine(model, scheduler, make_settings())
     with pytest.raises(DataError, match="no gradient on 3 held-out images"):
-        calibrate(make_embeddings(()), engine, Guided(Indifferent(), 1.0, 0.4), ratio=0.5)
+        calibrate(make_embeddings(()), engine, Guided(Indifferent(), 0.4), ratio=0.5)
 
 
 def test_a_strength_that_guides_no_step_is_refused(model, scheduler, guidance):
     engine = make_engine(model, scheduler, make_settings())
     with pytest.raises(ConfigError) as error:
-        calibrate(make_embeddings(guidance.targets), engine, Guided(guidance, 1.0, 0.1), ratio=0.5)
+        calibrate(make_embeddings(guidance.targets), engine, Guided(guidance, 0.1), ratio=0.5)
     assert str(error.value) == (
         "A guidance strength of 0.1 guides none of 6 steps, so there is no scale to calibrate;"
         " raise the variant's strength or reconstruction.steps."

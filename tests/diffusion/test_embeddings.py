@@ -8,10 +8,10 @@ import pytest
 
 from neuraldiffuser import storage
 from neuraldiffuser.diffusion.embeddings import (
+    EmbeddingFile,
     choose_shard,
     name_targets,
-    read_embeddings,
-    read_ids,
+    open_conditions,
 )
 from neuraldiffuser.errors import ConfigError, DataError
 
@@ -36,7 +36,8 @@ def paths(tmp_path):
 
 def test_rows_are_joined_by_id(paths):
     wanted = np.array([20, 3])
-    read = read_embeddings(name_targets(paths), wanted, group="test", features=["clip_image_02"])
+    features = {"clip_image_02": EmbeddingFile(paths[2]).read("test", wanted)}
+    read = open_conditions(paths).with_features("test", wanted, features)
     assert np.array_equal(read.ids, wanted)
     assert np.array_equal(read.latents, rows("vae_latent", wanted))
     assert np.array_equal(read.texts, rows("clip_text", wanted))
@@ -45,32 +46,37 @@ def test_rows_are_joined_by_id(paths):
 
 
 def test_ids_are_read_in_ascending_order(paths):
-    assert all(np.array_equal(read_ids(path, "test"), IDS) for path in paths)
+    assert all(np.array_equal(EmbeddingFile(path).ids("test"), IDS) for path in paths)
 
 
 def test_a_missing_image_is_named(paths):
     with pytest.raises(DataError, match="lacks 1 of the ids asked for, 4 among them"):
-        read_embeddings(name_targets(paths), np.array([3, 4]), group="test")
+        open_conditions(paths).with_features("test", np.array([3, 4]), {})
 
 
 def test_a_missing_group_is_named(paths):
     with pytest.raises(DataError, match="has no array validation/id"):
-        read_embeddings(name_targets(paths), IDS, group="validation")
+        open_conditions(paths).with_features("validation", IDS, {})
 
 
 def test_a_broken_number_is_refused(paths):
     with h5py.File(paths[1], "r+") as file:
         file["test/embedding"][1] = np.nan
     with pytest.raises(DataError, match="test/embedding of .*clip_text/subj01.h5 holds 15"):
-        read_embeddings(name_targets(paths), IDS, group="test")
+        open_conditions(paths).with_features("test", IDS, {})
 
 
 def test_a_missing_target_is_named():
     with pytest.raises(DataError) as error:
-        name_targets([Path("embeddings/clip_text/subj01.h5")])
+        open_conditions([Path("embeddings/clip_text/subj01.h5")])
     assert str(error.value) == (
         "No embeddings of vae_latent among clip_text; pass embeddings/vae_latent/{subject}.h5."
     )
+
+
+def test_a_file_belongs_to_the_target_that_its_folder_names():
+    path = Path("embeddings/clip_text/subj01.h5")
+    assert name_targets([str(path)]) == {"clip_text": path}
 
 
 @pytest.mark.parametrize("shards", [1, 3, 4])

@@ -16,7 +16,8 @@ def job(tmp_path_factory, path_to_stable_diffusion, path_to_clip) -> Job:
     """Ten shards in batches of four: their last batches are never full."""
     folder = tmp_path_factory.mktemp("reconstructions")
     embeddings = write_embeddings(folder / "embeddings")
-    return Job(embeddings, [path_to_stable_diffusion, path_to_clip], folder / "ten")
+    models = {"stable_diffusion": path_to_stable_diffusion, "clip_image": path_to_clip}
+    return Job(embeddings, models, folder / "ten")
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from functools import partial
 
 import pytest
 import torch
-from tiny_engine import make_settings
+from tiny_engine import make_settings, make_source
 
 from neuraldiffuser.config.targets import ClipImageSettings
 from neuraldiffuser.diffusion import gradients
 from neuraldiffuser.diffusion.gradients import NON_FINITE, pull_back, scale_to_unit, shift
-from neuraldiffuser.diffusion.guidance import GuidanceSource, build_clip_layers
+from neuraldiffuser.diffusion.guidance.clip_layers import build_clip_layers
 from neuraldiffuser.diffusion.memory import Parts
 from neuraldiffuser.diffusion.models import load_latent_diffusion
 from neuraldiffuser.diffusion.reconstruct import BoundLoss
@@ -117,13 +117,9 @@ def test_recomputed_activations_give_the_same_gradient(
 @pytest.fixture(scope="module")
 def guide(path_to_clip):
     """The guide as a job in half precision loads it."""
-    settings = make_settings(precision="float16", guidance_loss="weighted_mean")
-    source = GuidanceSource(
-        [path_to_clip],
-        ClipImageSettings(node="block_output", normalisation="clip", antialias=True),
-        settings,
-    )
-    return build_clip_layers(source)
+    settings = make_settings(precision="float16", loss="weighted_mean")
+    clip_image = ClipImageSettings(node="block_output", normalisation="clip", antialias=True)
+    return build_clip_layers(make_source(path_to_clip, clip_image, settings))
 
 
 @pytest.fixture(scope="module")

@@ -6,18 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_engine import IDS, make_embeddings, make_engine, make_settings
+from tiny_engine import IDS, guided_by, make_embeddings, make_engine, make_settings, make_source
 
 from neuraldiffuser import runtime
 from neuraldiffuser.config.targets import ClipImageSettings
 from neuraldiffuser.diffusion import reconstruct as module
 from neuraldiffuser.diffusion.embeddings import Embeddings
-from neuraldiffuser.diffusion.guidance import GuidanceSource, build_clip_layers
+from neuraldiffuser.diffusion.guidance import Guidance
+from neuraldiffuser.diffusion.guidance.clip_layers import build_clip_layers
 from neuraldiffuser.diffusion.memory import GIB, LARGEST_PARTS, BatchPlan, Parts, Peaks
 from neuraldiffuser.diffusion.models import load_latent_diffusion
 from neuraldiffuser.diffusion.reconstruct import (
     Batch,
-    Guided,
     decode_images,
     plan_batches,
     reconstruct,
@@ -28,7 +28,7 @@ from neuraldiffuser.errors import DataError
 
 @pytest.fixture(scope="module")
 def guided(guidance):
-    return Guided(guidance, scale=2e-2, strength=0.4)
+    return guided_by(guidance, scale=2e-2, strength=0.4)
 
 
 def run(model, scheduler, guided, *, ids=IDS, repeats=2, seed=7, **changes):
@@ -68,10 +68,12 @@ def test_further_repeats_leave_the_first_alone(model, scheduler, guided, whole):
     assert np.array_equal(run(model, scheduler, guided, repeats=3)[:, :2], whole)
 
 
-def test_repeats_seeds_and_guidance_change_images(model, scheduler, guided, whole):
+def test_repeats_seeds_and_guidance_change_images(model, scheduler, guidance, guided, whole):
     assert not np.array_equal(whole[:, 0], whole[:, 1])
     assert not np.array_equal(run(model, scheduler, guided, seed=8), whole)
-    assert not np.array_equal(run(model, scheduler, replace(guided, scale=0.0)), whole)
+    assert not np.array_equal(
+        run(model, scheduler, guided_by(guidance, scale=0.0, strength=0.4)), whole
+    )
     assert not np.array_equal(run(model, scheduler, replace(guided, strength=0.7)), whole)
 
 
@@ -126,12 +128,12 @@ def single(path_to_stable_diffusion, path_to_clip, scheduler):
     model = load_latent_diffusion(path_to_stable_diffusion)
     model.denoiser.attention.to_q.weight.mul_(20)
     clip_image = ClipImageSettings(node="block_output", normalisation="clip", antialias=True)
-    function = build_clip_layers(GuidanceSource([path_to_clip], clip_image, make_settings()))
+    function = build_clip_layers(make_source(path_to_clip, clip_image))
 
     def run(ids=MANY, *, repeats=2, batch_size=8, scale=2e-2):
         engine = make_engine(model, scheduler, make_settings(batch_size=batch_size))
         rounded = in_float32(make_embeddings(function.targets, ids))
-        guided = Guided(function, scale=scale, strength=0.4) if scale else None
+        guided = guided_by(function, scale=scale, strength=0.4) if scale else None
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "decode_images", bytes_of_latents)
             return reconstruct(rounded, engine, repeats=repeats, guided=guided)
@@ -211,7 +213,7 @@ def test_batches_go_on_where_they_stopped():
     ]
 
 
-class Overflowing:
+class Overflowing(Guidance):
     """A guidance function whose gradient is infinite for every image."""
 
     targets = ()
@@ -227,7 +229,7 @@ def test_clipped_gradients_are_counted(model, scheduler, monkeypatch, caplog, ba
     monkeypatch.setattr(logging.getLogger("neuraldiffuser"), "propagate", True)
     settings = make_settings(batch_size=batch_size, non_finite_gradients="clip")
     engine = make_engine(model, scheduler, settings)
-    guided = Guided(Overflowing(), scale=1e-3, strength=0.4)
+    guided = guided_by(Overflowing(), scale=1e-3, strength=0.4)
     images = reconstruct(make_embeddings(()), engine, repeats=2, guided=guided)
     assert images.shape == (3, 2, 32, 32, 3)
     assert engine.clipped.total == 12

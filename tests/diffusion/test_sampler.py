@@ -12,12 +12,13 @@ import plain_sampler
 import pytest
 import tiny_models
 import torch
-from tiny_engine import make_settings
+from tiny_engine import make_settings, make_source
 
+from neuraldiffuser.config.guidance import ClipLayersSettings
 from neuraldiffuser.config.reconstruction import Sampling
 from neuraldiffuser.config.targets import ClipImageSettings
 from neuraldiffuser.diffusion.attention import Denoised
-from neuraldiffuser.diffusion.guidance import GuidanceSource, build_clip_layers
+from neuraldiffuser.diffusion.guidance.clip_layers import build_clip_layers
 from neuraldiffuser.diffusion.sampler import Denoising, Guide, sample
 from neuraldiffuser.diffusion.schedule import Schedule, Step, choose_guided_steps, make_schedule
 from neuraldiffuser.errors import DataError
@@ -57,9 +58,14 @@ def run(
     latents, noise, condition = batch
     schedule = schedule_of(scheduler, settings)
     steps = choose_guided_steps(len(schedule.steps), strength=strength, which=settings.guided_steps)
-    guide = Guide(partial(guidance, targets=targets), scale, steps) if guidance else None
+    guide = Guide(scaled(partial(guidance, targets=targets), scale), steps) if guidance else None
     denoising = Denoising(model, condition, settings)
     return sample(latents, noise, denoising, schedule=schedule, guide=guide, on_step=on_step)
+
+
+def scaled(loss, scale):
+    """The loss, so many times as strong."""
+    return lambda images: scale * loss(images)
 
 
 # --- what every run keeps to ----------------------------------------------------------------
@@ -140,7 +146,7 @@ def test_algorithm_1_by_hand():
                 make_settings(classifier_free_scale=1.0, self_attention_scale=0.0),
             ),
             schedule=Schedule(0.2, steps),
-            guide=Guide(lambda images: (images - goal).square().flatten(1).sum(1), kappa, guided),
+            guide=Guide(lambda x: kappa * (x - goal).square().flatten(1).sum(1), guided),
         )
         assert float(ours) == pytest.approx(expected, rel=1e-12)
 
@@ -153,7 +159,10 @@ SWITCHES = {
     name: get_args(field.annotation)
     for name, field in Sampling.model_fields.items()
     if get_origin(field.annotation) is Literal and name not in NO_READINGS
-} | {"self_attention_scale": (0.75, 0.0)}
+} | {
+    "loss": get_args(ClipLayersSettings.model_fields["loss"].annotation),
+    "self_attention_scale": (0.75, 0.0),
+}
 COMBINATIONS = list(itertools.product(*SWITCHES.values()))
 SCALES = {"sum_squares": 2e-2, "weighted_mean": 20.0}
 ETA = 0.7  # two of the three steps
@@ -182,7 +191,7 @@ def settings_of(combination) -> Sampling:
 
 def guidance_of(path_to_clip, clip_image, settings):
     """The library's guidance function in float64."""
-    function = build_clip_layers(GuidanceSource([path_to_clip], clip_image, settings))
+    function = build_clip_layers(make_source(path_to_clip, clip_image, settings))
     function.network.double()
     return function
 
@@ -200,7 +209,7 @@ def trajectory(oblong, model, scheduler, path_to_clip, clip_image):
             settings,
             guidance=function,
             targets=targets_of(function, 2),
-            scale=SCALES[settings.guidance_loss],
+            scale=SCALES[settings.guidance.clip_layers.loss],
             strength=ETA,
             on_step=lambda _index, z: steps.append(z.clone()),
         )
@@ -236,7 +245,7 @@ def reference(oblong, networks, guidance, clip_image):
                 guidance=plain_sampler.Guidance(
                     targets={layer: rows[k] for layer, rows in targets.items()},
                     clip_image=clip_image,
-                    kappa=SCALES[settings.guidance_loss],
+                    kappa=SCALES[settings.guidance.clip_layers.loss],
                     eta=ETA,
                 ),
             )
@@ -285,12 +294,12 @@ def test_each_switch_changes_the_result(outcomes):
         {"self_attention_scale": 0.5},
         {"steps": 5},
         {"strength": 1.0},
-        {"layer_weights": (1.0, 2.0, 3.0, 1.0, 1.0, 2.0)},
+        {"guidance": {"clip_layers": {"layer_weights": (1.0, 2.0, 3.0, 1.0, 1.0, 2.0)}}},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_every_number_of_the_settings_is_used_as_in_the_reference(trajectory, reference, change):
-    plain = {"guidance_loss": "weighted_mean", "steps": 4}
+    plain = {"loss": "weighted_mean", "steps": 4}
     base, settings = trajectory(make_settings(**plain)), make_settings(**plain | change)
     changed = trajectory(settings)
     assert (changed - reference(settings)).abs().max() < TOLERANCE
@@ -321,7 +330,7 @@ def gradient_of(z, condition, model, settings, loss, kappa=1.0):
     denoising = Denoising(model, condition, settings)
 
     def step(scale):
-        guide = Guide(loss, scale, range(1))
+        guide = Guide(scaled(loss, scale), range(1))
         return sample(z, torch.zeros_like(z), denoising, schedule=stays, guide=guide)
 
     per_noise = math.sqrt(1 - after) - math.sqrt(after * (1 - a) / a)
@@ -343,7 +352,7 @@ def test_gradient_equals_finite_differences(
         tweedie=tweedie,
         latent_blend=latent_blend,
         guidance_prediction=prediction,
-        guidance_loss=loss,
+        loss=loss,
     )
     function = guidance_of(path_to_clip, clip_image, settings)
     z, direction, condition = oblong

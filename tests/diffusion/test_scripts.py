@@ -7,7 +7,7 @@ import reconstruct_images
 from tiny_engine import IDS, make_embeddings, make_settings
 
 from neuraldiffuser import storage
-from neuraldiffuser.config.reconstruction import Variant
+from neuraldiffuser.config.reconstruction import Term, Variant
 from neuraldiffuser.diffusion.store import read_reconstructions
 
 TARGETS = tuple(f"clip_image_{layer:02d}" for layer in (2, 4, 6, 8, 10, 12))
@@ -32,23 +32,40 @@ def paths_to_embeddings(tmp_path_factory):
 
 
 @pytest.fixture
-def reconstruct(paths_to_embeddings, path_to_stable_diffusion, path_to_clip, clip_image, tmp_path):
+def inputs(paths_to_embeddings, path_to_stable_diffusion, path_to_clip, clip_image):
+    """What both scripts are given for a variant that CLIP layers guide, or that nothing guides."""
+
+    def describe(variant):
+        models = {"stable_diffusion": path_to_stable_diffusion}
+        guides = "clip_layers" in variant.terms
+        return {
+            "paths_to_conditions": paths_to_embeddings[:2],
+            "paths_to_guiding": paths_to_embeddings[2:] if guides else [],
+            "paths_to_encoder": [],
+            "paths_to_models": models | ({"clip_image": path_to_clip} if guides else {}),
+            "variant": variant,
+            "clip_image": clip_image,
+            "missing_repeats": "skipped",
+            "seed": 42,
+        }
+
+    return describe
+
+
+@pytest.fixture
+def reconstruct(inputs, tmp_path):
     """Runs both shards of a variant; gives ids, images and the first shard's attributes."""
 
-    def run(variant, *, calibrations=(), name="variant"):
+    def run(name, variant, *, calibrations=()):
         paths = [tmp_path / name / f"shard-{shard}.h5" for shard in range(2)]
-        guides = variant.guidance != "none"
         for shard, path in enumerate(paths):
             reconstruct_images.reconstruct_images(
-                paths_to_embeddings=paths_to_embeddings if guides else paths_to_embeddings[:2],
-                paths_to_models=[path_to_stable_diffusion, *([path_to_clip] if guides else [])],
+                **inputs(variant),
                 paths_to_calibrations=calibrations,
                 path_to_reconstructions=path,
+                name=name,
                 shard=shard,
-                settings=SETTINGS.image_settings,
-                variant=variant,
-                clip_image=clip_image,
-                seed=42,
+                settings=SETTINGS.image_settings["guided"],
             )
         return *read_reconstructions(paths), storage.read_attributes(paths[0])
 
@@ -62,37 +79,42 @@ def test_variants_reconstruct_every_test_image_differently(reconstruct):
         "wrong_image": Variant(scale=0.05, strength=0.5, features="another_image"),
         "mean_feature": Variant(scale=0.05, strength=0.5, features="mean"),
     }
-    outcomes = {name: reconstruct(variant, name=name) for name, variant in variants.items()}
+    outcomes = {name: reconstruct(name, variant) for name, variant in variants.items()}
     for ids, images, _ in outcomes.values():
         assert np.array_equal(ids, IDS)
         assert images.shape == (3, 2, 32, 32, 3)
     assert len({images.tobytes() for _, images, _ in outcomes.values()}) == len(variants)
-    assert outcomes["guided"][2]["scale"] == 0.05
-    assert outcomes["unguided"][2]["scale"] == 0
+    guided, unguided = outcomes["guided"][2], outcomes["unguided"][2]
+    assert (guided["guidance"], guided["scale_clip_layers"]) == ("clip_layers", 0.05)
+    assert unguided["guidance"] == "none"
+    assert not any(name.startswith("scale") for name in unguided)
     assert outcomes["wrong_image"][2]["features"] == "another_image"
 
 
-def test_a_calibrated_scale_is_used(
-    reconstruct, paths_to_embeddings, path_to_stable_diffusion, path_to_clip, clip_image, tmp_path
+def test_a_sum_of_one_function_is_that_function(reconstruct):
+    flat = Variant(scale=0.05, strength=0.5)
+    summed = Variant(guidance={"clip_layers": Term(scale=0.05)}, strength=0.5)
+    assert np.array_equal(reconstruct("flat", flat)[1], reconstruct("summed", summed)[1])
+
+
+def test_a_calibrated_scale_is_used_also_by_the_variant_that_borrows_it(
+    inputs, reconstruct, tmp_path
 ):
-    path = tmp_path / "calibration.json"
+    path = tmp_path / "calibrations" / "lender" / "subj01.json"
     automatic = Variant(scale="auto", ratio=0.4, strength=0.5)
     calibrate_guidance.calibrate_guidance(
-        paths_to_embeddings=paths_to_embeddings,
-        paths_to_models=[path_to_stable_diffusion, path_to_clip],
+        **inputs(automatic),
         path_to_calibration=path,
-        settings=SETTINGS.calibration_settings,
-        variant=automatic,
-        clip_image=clip_image,
-        seed=42,
+        settings=SETTINGS.calibration_settings["guided"],
     )
-    found = storage.read_json(path)
+    (function,) = storage.read_json(path)
+    found = storage.read_json(path)[function]
+    assert function == "clip_layers"
     assert set(found) == {"scale", "ratio", "ratio_low", "ratio_high", "images"}
     assert found["images"] == 3
-    by_calibration = reconstruct(automatic, calibrations=[path], name="auto")
-    by_number = reconstruct(Variant(scale=found["scale"], strength=0.5), name="number")
+    by_calibration = reconstruct("lender", automatic, calibrations=[path])
+    by_number = reconstruct("number", Variant(scale=found["scale"], strength=0.5))
     assert np.array_equal(by_calibration[1], by_number[1])
-    half = reconstruct(
-        Variant(scale="auto", scale_factor=0.5, strength=0.5), calibrations=[path], name="half"
-    )
-    assert half[2]["scale"] == pytest.approx(found["scale"] / 2)
+    borrows = Variant(scale="lender", scale_factor=0.5, strength=0.5)
+    half = reconstruct("half", borrows, calibrations=[path])
+    assert half[2]["scale_clip_layers"] == pytest.approx(found["scale"] / 2)

@@ -11,10 +11,11 @@ import full_size_models
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_engine import make_source
 
 from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.config.targets import ClipImageSettings
-from neuraldiffuser.diffusion.guidance import GuidanceSource, build_clip_layers
+from neuraldiffuser.diffusion.guidance.clip_layers import build_clip_layers
 from neuraldiffuser.diffusion.models import load_latent_diffusion
 from neuraldiffuser.diffusion.sampler import Denoising, add_noise, ddim_step, guided_noise
 from neuraldiffuser.diffusion.schedule import load_scheduler, make_schedule
@@ -70,7 +71,7 @@ def test_the_denoiser_is_the_plain_network_with_the_files_weights(folder, model,
 def test_one_guided_step_fits_into_memory(folder, model, inputs, capsys):
     reconstruction = Reconstruction(precision="bfloat16")
     guidance = build_clip_layers(
-        GuidanceSource([folder / "clip-vit-b-32"], ClipImageSettings(), reconstruction)
+        make_source(folder / "clip-vit-b-32", ClipImageSettings(), reconstruction)
     )
     latents, noise, condition = inputs
     wanted = {name: torch.ones(1, 50, 768) for name in guidance.targets}

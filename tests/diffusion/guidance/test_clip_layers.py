@@ -3,16 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from tiny_engine import make_settings
+from tiny_engine import make_source
 
-from neuraldiffuser.config.reconstruction import Variant
 from neuraldiffuser.config.targets import ClipImageSettings
-from neuraldiffuser.diffusion.guidance import (
-    GUIDANCE,
-    GUIDANCE_LOSSES,
-    ClipLayersGuidance,
-    GuidanceSource,
-)
+from neuraldiffuser.diffusion.guidance import GUIDANCE
+from neuraldiffuser.diffusion.guidance.clip_layers import GUIDANCE_LOSSES, ClipLayersGuidance
 from neuraldiffuser.errors import ConfigError, DataError
 
 WEIGHTS = (1.5, 1.2, 1.0)
@@ -83,15 +78,6 @@ def test_clip_layers_reads_the_layers_it_names(guidance):
     assert torch.allclose(guidance(images, targets), expected)
 
 
-def test_every_guidance_a_variant_may_name_is_registered():
-    named = Variant.model_fields["guidance"].annotation.__args__
-    assert set(named) == set(GUIDANCE)
-
-
-def test_none_guides_nothing(clip_image):
-    assert GUIDANCE["none"](GuidanceSource([], clip_image, make_settings())) is None
-
-
 def test_a_target_of_another_model_is_refused(guidance):
     images = torch.rand(1, 3, 32, 32).double()
     targets = {name: torch.zeros(1, 50, 768).double() for name in guidance.targets}
@@ -107,8 +93,8 @@ def test_weights_that_do_not_match_the_layers_are_refused(guidance):
     with pytest.raises(ConfigError) as error:
         ClipLayersGuidance(guidance.network, layers=(2, 4), loss="sum_squares", weights=WEIGHTS)
     assert str(error.value) == (
-        "reconstruction.layer_weights has 3 weights, but targets.clip_image.layers has 2 layers;"
-        " give one weight per layer."
+        "reconstruction.guidance.clip_layers.layer_weights has 3 weights, but"
+        " targets.clip_image.layers has 2 layers; give one weight per layer."
     )
 
 
@@ -121,8 +107,7 @@ def test_the_nodes_settings_reach_the_network(path_to_clip):
                 clip_image = ClipImageSettings(
                     node=node, normalisation=normalisation, antialias=antialias
                 )
-                source = GuidanceSource([path_to_clip], clip_image, make_settings())
-                function = GUIDANCE["clip_layers"](source)
+                function = GUIDANCE["clip_layers"](make_source(path_to_clip, clip_image))
                 targets = {name: torch.zeros(1, 17, 16) for name in function.targets}
                 losses.add(float(function(images, targets)))
     assert len(losses) == 8
