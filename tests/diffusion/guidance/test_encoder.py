@@ -1,5 +1,7 @@
 """Brain-encoding guidance against plain loops, and its effect on voxels that are known."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from guidance_checks import draw_images, require_exact_gradient, require_separat
 from planted_responses import SETTINGS, draw_pictures, plant, respond
 
 from neuraldiffuser import storage
-from neuraldiffuser.config.guidance import EncoderSettings, GuidanceSettings
+from neuraldiffuser.config.guidance import EncoderSettings, GuidanceSettings, Region
 from neuraldiffuser.config.targets import ClipImageSettings
 from neuraldiffuser.diffusion.guidance import GUIDANCE, GuidanceSource
 from neuraldiffuser.diffusion.guidance.encoder import (
@@ -20,6 +22,7 @@ from neuraldiffuser.encoding.prediction import save_encoder
 from neuraldiffuser.encoding.training import train_gnet
 from neuraldiffuser.errors import ConfigError, DataError
 from neuraldiffuser.features.images import to_unit_range
+from neuraldiffuser.nsd import rois
 
 VOXELS = 4
 ALL = np.ones(VOXELS, bool)
@@ -157,6 +160,10 @@ LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2, 3, 7], [40, 10
 def test_regions_are_unions_of_their_labels(regions, labels):
     guiding = choose_guiding_voxels(LABELS, EncoderSettings(regions=regions), seed=0)
     assert np.array_equal(guiding, np.isin(LABELS, list(labels)))
+
+
+def test_every_known_region_can_guide():
+    assert set(get_args(Region)) == set(rois.regions(LABELS))
 
 
 @pytest.mark.parametrize("share", [0.5, 0.25])

@@ -289,8 +289,9 @@ class DecoderSettings(Section):
     validation_images: int = Field(
         100,
         ge=2,
-        description="Training images of each subject held out from its finetuning, for alignment, "
-        "for choosing the guidance scale and as a second set to decode; deviations need two.",
+        description="Training images of each subject held out from its finetuning and from its "
+        "encoder's training, for alignment, for choosing guidance scales and as a second set to "
+        "decode; deviations need two.",
     )
     network: Network = Field(default_factory=Network, description=Network.__doc__)
     prior: Prior = Field(default_factory=Prior, description=Prior.__doc__)

@@ -57,9 +57,10 @@ class EncoderTrainingSettings(Section):
     )
     held_out_images: int = Field(
         1000,
-        ge=2,
-        description="Training images on which training is stopped and accuracy is watched; never "
-        "test images. GNet's notebook holds out 3000 trials.",
+        ge=3,
+        description="Training images on which training is stopped and each voxel's accuracy is "
+        "measured; neither test images nor decoder.validation_images, on which guidance scales are "
+        "chosen. GNet's notebook holds out 3000 trials.",
     )
 
 

@@ -13,6 +13,7 @@ from neuraldiffuser.config.models import ModelSettings
 from neuraldiffuser.config.targets import TargetSettings
 
 LATENT, VOXELS = "vae_latent", "voxels"
+Region = Literal["nsdgeneral", "V1", "V2", "V3", "V4", "higher"]  # those of nsd.rois.regions
 
 
 class Needs(NamedTuple):
@@ -65,8 +66,10 @@ class EncoderSettings(FunctionSettings):
         "mean_squares",
         description="mean_squares over voxels, or correlation: one minus it, over voxels.",
     )
-    regions: tuple[str, ...] = Field(
-        ("nsdgeneral",), min_length=1, description="Regions whose voxels guide."
+    regions: tuple[Region, ...] = Field(
+        ("nsdgeneral",),
+        min_length=1,
+        description="Regions whose voxels guide: nsdgeneral is all, higher all but V1 to V4.",
     )
     share: float = Field(
         1.0,
