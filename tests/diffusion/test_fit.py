@@ -1,0 +1,129 @@
+"""Embeddings are refused where they were decoded for other models, or for targets made otherwise.
+
+All of them have the shapes that are expected: nothing but their origin tells them apart.
+"""
+
+import numpy as np
+import pytest
+from collect_ground_truth import collect_ground_truth
+from tiny_engine import IDS, make_embeddings
+
+from neuraldiffuser import storage
+from neuraldiffuser.config.targets import ClipImageSettings, ClipTextSettings, VaeLatentSettings
+from neuraldiffuser.diffusion.fit import refuse_strangers
+from neuraldiffuser.errors import DataError
+from neuraldiffuser.features.targets import describe_target
+
+CORRECTED = ClipImageSettings(
+    layers=(2, 4), node="block_output", normalisation="clip", antialias=True
+)
+CLIP = {"clip/config.json": "c0", "clip/weights": "c1"}
+DIFFUSION = {"tokenizer/vocabulary": "d0", "text_encoder/weights": "d1", "vae/weights": "d2"}
+OTHER_AUTOENCODER = {"vae/weights": "e2"}
+
+
+def write_receipts(folder, digests):
+    """Receipts of files with the digests, by the name of their folder and their own."""
+    for name, digest in digests.items():
+        storage.write_json(folder / f"{name}.json", {"sha256": digest})
+    return [folder / f"{name}.json" for name in digests]
+
+
+@pytest.fixture
+def embed(tmp_path):
+    """Ground-truth embeddings of one target that was made with settings by a model."""
+    voxels = tmp_path / "voxels/subj01.h5"
+    storage.write_arrays(voxels, {"test/id": IDS[:1], "training/id": IDS[1:]})
+    made = make_embeddings(["clip_image_02", "clip_image_04"])
+    rows = {"vae_latent": made.latents, "clip_text": made.texts, **made.features}
+
+    def write(target, settings, digests):
+        receipts = write_receipts(tmp_path / f"receipts/{target}", digests)
+        origin = describe_target(target, settings, precision="float32", paths_to_receipts=receipts)
+        path_to_target = tmp_path / f"targets/{target}.h5"
+        path = tmp_path / f"embeddings/{target}/stimulus.h5"
+        storage.write_arrays(path_to_target, {"id": IDS, "embedding": rows[target]}, origin)
+        collect_ground_truth(
+            paths_to_voxels=[voxels],
+            path_to_target=path_to_target,
+            path_to_embeddings=path,
+            target=target,
+            validation_images=1,
+            seed=0,
+        )
+        return path
+
+    return write
+
+
+@pytest.fixture
+def refuse(tmp_path):
+    """The check, with Stable Diffusion and one CLIP in place."""
+    receipts = write_receipts(tmp_path / "receipts/read", DIFFUSION | CLIP)
+
+    def run(*paths):
+        refuse_strangers(paths, clip_image=CORRECTED, paths_to_receipts=receipts)
+
+    return run
+
+
+def test_what_was_decoded_for_them_is_read(embed, refuse):
+    refuse(
+        embed("vae_latent", VaeLatentSettings(), OTHER_AUTOENCODER),
+        embed("clip_text", ClipTextSettings(), {"text_encoder/weights": "d1"}),
+        embed("clip_image_02", CORRECTED, CLIP),
+        embed("clip_image_04", CORRECTED, CLIP),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "found", "expected"),
+    [
+        ({"node": "mlp_projection"}, "node mlp_projection", "node is block_output"),
+        ({"normalisation": "imagenet"}, "normalisation imagenet", "normalisation is clip"),
+        ({"antialias": False}, "antialias False", "antialias is True"),
+        ({"layers": (2, 4, 6)}, "layers 2, 4, 6", "layers is 2, 4"),
+    ],
+)
+def test_a_target_made_otherwise_is_refused(embed, refuse, changes, found, expected):
+    right = embed("clip_image_02", CORRECTED, CLIP)
+    wrong = embed("clip_image_04", CORRECTED.model_copy(update=changes), CLIP)
+    shapes = {storage.read_array(path, "test/embedding").shape for path in (right, wrong)}
+    assert len(shapes) == 1
+    with pytest.raises(DataError) as error:
+        refuse(right, wrong)
+    assert str(error.value) == (
+        f"{wrong} was decoded from targets of {found}, but targets.clip_image.{expected}; delete"
+        " targets/clip_image_04.h5 and run the workflow again."
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "settings", "digests", "stranger"),
+    [
+        ("clip_image_02", CORRECTED, CLIP | {"clip/weights": "x1"}, "clip/weights"),
+        ("clip_text", ClipTextSettings(), {"text_encoder/weights": "x1"}, "text_encoder/weights"),
+    ],
+)
+def test_a_target_of_another_model_is_refused(embed, refuse, target, settings, digests, stranger):
+    path = embed(target, settings, digests)
+    with pytest.raises(DataError) as error:
+        refuse(path)
+    assert str(error.value) == (
+        f"{path} was decoded from targets that another {stranger} made than the one that is read"
+        f" now; delete targets/{target}.h5 and run the workflow again."
+    )
+
+
+def test_a_file_that_does_not_say_how_its_target_was_made_is_refused(refuse, tmp_path):
+    path = tmp_path / "clip_image_02/subj01.h5"
+    storage.write_arrays(path, {"test/id": IDS, "test/embedding": np.zeros((3, 17, 16))})
+    with pytest.raises(DataError) as error:
+        refuse(path)
+    assert str(error.value) == (
+        f"{path} does not say how its target was made; delete it and run the workflow again."
+    )
+
+
+def test_voxels_are_none_of_its_business(refuse, tmp_path):
+    refuse(tmp_path / "voxels/subj01.h5")
