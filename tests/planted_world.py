@@ -15,6 +15,8 @@ from neuraldiffuser.config.decoder import (
 SUBJECTS = {"subj01": 30, "subj02": 40, "subj03": 35}
 SHAPES = {"clip_text": (5, 8), "vae_latent": (4, 8, 8)}
 TEST_IMAGES = np.arange(300, 330)
+# What a target's file says of how it was made, and every file decoded from it repeats.
+ORIGIN = {"settings": '{"planted":true}', "precision": "float32", "model": '{"weights":"0a1b"}'}
 
 
 def seen_by(number: int) -> np.ndarray:
@@ -57,7 +59,7 @@ def write_target(path, shape: tuple[int, ...], sources: np.ndarray) -> None:
     rows = sources @ generator.standard_normal((sources.shape[1], size)) * 0.4
     rows = rows * np.linspace(0.5, 2, size) + generator.standard_normal(size)
     embedding = rows.reshape(-1, *shape).astype(np.float16)
-    storage.write_arrays(path, {"id": np.arange(len(rows)), "embedding": embedding})
+    storage.write_arrays(path, {"id": np.arange(len(rows)), "embedding": embedding}, ORIGIN)
 
 
 def small_recipe(**changes) -> Recipe:

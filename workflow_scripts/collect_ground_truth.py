@@ -7,6 +7,7 @@ import numpy as np
 
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.decoders.splits import validation_ids
+from neuraldiffuser.features.origin import copy_origin
 
 
 def collect_ground_truth(
@@ -47,7 +48,8 @@ def collect_ground_truth(
     for group, rows in chosen.items():
         embedding = storage.read_rows(path_to_target, rows)
         arrays[f"{group}/embedding"] = embedding.astype(np.float32)
-    storage.write_arrays(path_to_embeddings, arrays, {"target": target, "subject": "stimulus"})
+    attributes = {"target": target, "subject": "stimulus"} | copy_origin(path_to_target)
+    storage.write_arrays(path_to_embeddings, arrays, attributes)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from decode_by_ridge import decode_by_ridge
-from planted_world import small_recipe
+from planted_world import ORIGIN, small_recipe
 from predict_embeddings import predict_embeddings
 from train_from_scratch import train_from_scratch
 
@@ -127,6 +127,7 @@ def test_layout_is_that_of_the_decoders_embeddings(decoded, world):
     assert arrays["test/embedding"].dtype == np.float32
     attributes = storage.read_attributes(path)
     assert (attributes["target"], attributes["subject"]) == ("clip_text", "subj01")
+    assert attributes.items() >= ORIGIN.items()
 
 
 @pytest.mark.parametrize("control", CONTROLS)

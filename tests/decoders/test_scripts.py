@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from collect_ground_truth import collect_ground_truth
 from finetune_decoder import finetune_decoder
-from planted_world import small_recipe
+from planted_world import ORIGIN, small_recipe
 from predict_embeddings import predict_embeddings
 from pretrain_decoder import pretrain_decoder
 
@@ -110,6 +110,7 @@ def test_layout_of_embeddings(decoded):
         assert shapes["projection"] == (30, 40)
     attributes = storage.read_attributes(path)
     assert (attributes["target"], attributes["subject"]) == (target, "subj01")
+    assert attributes.items() >= ORIGIN.items()
     ids = storage.read_array(path, "validation/id")
     assert len(ids) == 20 and (np.diff(ids) > 0).all() and ids.max() < 100
 
@@ -128,3 +129,4 @@ def test_ground_truth_has_the_same_layout(world, tmp_path):
     np.testing.assert_array_equal(storage.read_array(path, "test/id"), np.arange(300, 330))
     validation = storage.read_array(path, "validation/id")
     assert len(validation) == 15 and validation.max() < 200
+    assert storage.read_attributes(path) == ORIGIN | {"target": "clip_text", "subject": "stimulus"}

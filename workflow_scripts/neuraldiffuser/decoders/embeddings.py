@@ -11,6 +11,7 @@ from neuraldiffuser.config.decoder import PriorSampling
 from neuraldiffuser.decoders.alignment import align_all
 from neuraldiffuser.decoders.prediction import TEST_AVERAGES, Decoded, Decoding, select_trials
 from neuraldiffuser.decoders.store import Decoder
+from neuraldiffuser.features.origin import copy_origin
 from neuraldiffuser.nsd.voxels import Voxels
 
 
@@ -57,7 +58,8 @@ def write_embeddings(
         path: groups ``test`` and ``validation``: id, embedding, projection where there is one,
             and unaligned where embedding is aligned.
         decoded: the groups.
-        path_to_target: ``targets/{target}.h5``, for the statistics of the training targets.
+        path_to_target: ``targets/{target}.h5``, for the statistics of the training targets; what
+            it says about how the target was made is passed on.
         training_ids: (n,) 73k ids of training images, repeated or not.
         alignment: a name in ``ALIGNMENTS``; its target statistics leave validation images out.
         attributes: of the file.
@@ -77,4 +79,4 @@ def write_embeddings(
             alignment=alignment,
         )
         arrays |= {f"{group}/embedding": rows for group, rows in aligned.items()}
-    storage.write_arrays(path, arrays, attributes)
+    storage.write_arrays(path, arrays, copy_origin(path_to_target) | dict(attributes))
