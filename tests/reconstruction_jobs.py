@@ -16,14 +16,12 @@ import torch
 
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.reconstruction import Variant
-from neuraldiffuser.config.targets import ClipImageSettings
 from neuraldiffuser.diffusion.reconstruct import decode_images
 
 IDS = np.arange(7, 1207, 100)
 LAYERS = (2, 4, 6, 8, 10, 12)
 # Guided by another test image, whichever shard that is in.
 VARIANT = Variant(scale=0.05, strength=0.5, features="another_image")
-CLIP_IMAGE = ClipImageSettings(node="block_output", normalisation="clip", antialias=True)
 
 
 def write_embeddings(folder: Path) -> list[Path]:
@@ -33,7 +31,8 @@ def write_embeddings(folder: Path) -> list[Path]:
     for target, rows in named.items():
         arrays = {"test/id": IDS, "test/embedding": rows.astype(np.float32)}
         arrays["validation/id"] = np.array([], np.int64)
-        storage.write_arrays(folder / target / "subj01.h5", arrays)
+        origin = tiny_engine.describe_origin(target)
+        storage.write_arrays(folder / target / "subj01.h5", arrays, origin)
     return [folder / target / "subj01.h5" for target in named]
 
 
@@ -93,13 +92,14 @@ class Job:
             paths_to_guiding=self.embeddings[2:],
             paths_to_encoder=(),
             paths_to_models=self.models,
+            paths_to_receipts=[tiny_engine.write_receipt(self.embeddings[0].parent)],
             paths_to_calibrations=(),
             path_to_reconstructions=path,
             name="wrong_image",
             shard=shard,
             settings=settings.image_settings["guided"],
             variant=VARIANT,
-            clip_image=CLIP_IMAGE,
+            clip_image=tiny_engine.CLIP_IMAGE,
             missing_repeats="skipped",
             seed=42,
         )

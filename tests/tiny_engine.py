@@ -1,15 +1,22 @@
 """The guided sampler on tiny models: settings, engines and embeddings that fit them."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import tiny_models
 
+from neuraldiffuser import storage
 from neuraldiffuser.config.reconstruction import Reconstruction
+from neuraldiffuser.config.targets import ClipImageSettings
 from neuraldiffuser.diffusion.embeddings import Embeddings
 from neuraldiffuser.diffusion.guidance import GuidanceSource, SummedGuidance
 from neuraldiffuser.diffusion.reconstruct import Engine, Guided
 from neuraldiffuser.diffusion.schedule import make_schedule
 
 IDS = np.array([11, 205, 4999])
+CLIP_IMAGE = ClipImageSettings(node="block_output", normalisation="clip", antialias=True)
+DIGEST = "0a1b"  # in the receipts of the tiny models' files
 
 
 def make_settings(*, loss: str = "sum_squares", **changes) -> Reconstruction:
@@ -67,4 +74,27 @@ def make_embeddings(targets, ids=IDS, *, seed: int = 0) -> Embeddings:
     features = {name: draw((*tiny_models.CLIP_SHAPE, k)[:2]) for k, name in enumerate(targets)}
     return Embeddings(
         np.asarray(ids), draw(tiny_models.LATENT_SHAPE), draw(tiny_models.TEXT_SHAPE), features
+    )
+
+
+def describe_origin(target: str) -> dict[str, str]:
+    """What a file decoded from a target of the tiny models says about how that was made."""
+    settings = CLIP_IMAGE.model_dump_json() if target.startswith("clip_image") else "{}"
+    return {"settings": settings, "model": json.dumps({"weights": DIGEST})}
+
+
+def write_receipt(folder: Path) -> Path:
+    """The receipt of all files of the tiny models."""
+    storage.write_json(folder / "receipt.json", {"sha256": DIGEST})
+    return folder / "receipt.json"
+
+
+def in_float32(embeddings: Embeddings) -> Embeddings:
+    """The same rows as jobs read them."""
+    features = {name: rows.astype(np.float32) for name, rows in embeddings.features.items()}
+    return Embeddings(
+        embeddings.ids,
+        embeddings.latents.astype(np.float32),
+        embeddings.texts.astype(np.float32),
+        features,
     )

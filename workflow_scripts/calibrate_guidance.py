@@ -6,7 +6,7 @@ from pathlib import Path
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.reconstruction import CalibrationSettings, Variant
 from neuraldiffuser.config.targets import ClipImageSettings
-from neuraldiffuser.diffusion import calibration, embeddings, loading, variants
+from neuraldiffuser.diffusion import calibration, embeddings, fit, loading, variants
 from neuraldiffuser.diffusion.reconstruct import Guided
 
 
@@ -16,6 +16,7 @@ def calibrate_guidance(
     paths_to_guiding: Sequence[Path | str],
     paths_to_encoder: Sequence[Path | str],
     paths_to_models: Mapping[str, Path | str],
+    paths_to_receipts: Sequence[Path | str],
     path_to_calibration: Path | str,
     settings: CalibrationSettings,
     variant: Variant,
@@ -30,13 +31,22 @@ def calibrate_guidance(
         paths_to_guiding: the same of what guides, and voxels/{subject}.h5 where voxels do.
         paths_to_encoder: encoders/{subject}.safetensors and .h5 where the encoder guides.
         paths_to_models: folders by name: stable_diffusion, and what the functions need.
+        paths_to_receipts: of the files in them.
         path_to_calibration: where the scales go, as JSON by function.
         settings: sampler, and how many held-out images to use.
         variant: guidance functions, strength and wanted ratios.
         clip_image: what the guidance layers are.
         missing_repeats: what is done about test images with fewer than three trials.
         seed: of the noise, and of the choice of images and of voxels that guide.
+
+    Raises:
+        DataError: an input is missing or damaged, or was decoded for other models or settings.
     """
+    fit.refuse_strangers(
+        [*paths_to_conditions, *paths_to_guiding],
+        clip_image=clip_image,
+        paths_to_receipts=paths_to_receipts,
+    )
     models = dict(paths_to_models)
     engine = loading.load_engine(
         Path(models.pop("stable_diffusion")), settings, seed=seed, device=runtime.execution().device
@@ -74,6 +84,7 @@ if __name__ == "__main__":
             paths_to_guiding=snakemake.input.guiding,  # noqa: F821
             paths_to_encoder=snakemake.input.encoder,  # noqa: F821
             paths_to_models=snakemake.params.models,  # noqa: F821
+            paths_to_receipts=snakemake.input.models,  # noqa: F821
             path_to_calibration=snakemake.output.calibration,  # noqa: F821
             **settings,
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
-from tiny_engine import make_source
+from tiny_engine import CLIP_IMAGE, make_source
 
 from neuraldiffuser.config.targets import ClipImageSettings
 from neuraldiffuser.diffusion.guidance.clip_layers import build_clip_layers
@@ -43,7 +43,7 @@ def scheduler(path_to_stable_diffusion):
 
 @pytest.fixture(scope="session")
 def clip_image() -> ClipImageSettings:
-    return ClipImageSettings(node="block_output", normalisation="clip", antialias=True)
+    return CLIP_IMAGE
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,25 @@
 """The two scripts from files to files, as their rules call them."""
 
+import shutil
+
 import calibrate_guidance
+import h5py
 import numpy as np
 import pytest
 import reconstruct_images
-from tiny_engine import IDS, make_embeddings, make_settings
+from tiny_engine import (
+    CLIP_IMAGE,
+    IDS,
+    describe_origin,
+    make_embeddings,
+    make_settings,
+    write_receipt,
+)
 
 from neuraldiffuser import storage
 from neuraldiffuser.config.reconstruction import Term, Variant
 from neuraldiffuser.diffusion.store import read_reconstructions
+from neuraldiffuser.errors import DataError
 
 TARGETS = tuple(f"clip_image_{layer:02d}" for layer in (2, 4, 6, 8, 10, 12))
 HELD_OUT = np.array([60, 61, 62, 63])
@@ -27,12 +38,12 @@ def paths_to_embeddings(tmp_path_factory):
             described = {f"{group}/id": ids, f"{group}/embedding": rows.astype(np.float32)}
             arrays.setdefault(target, {}).update(described)
     for target, content in arrays.items():
-        storage.write_arrays(folder / target / "subj01.h5", content)
+        storage.write_arrays(folder / target / "subj01.h5", content, describe_origin(target))
     return [folder / target / "subj01.h5" for target in arrays]
 
 
 @pytest.fixture
-def inputs(paths_to_embeddings, path_to_stable_diffusion, path_to_clip, clip_image):
+def inputs(paths_to_embeddings, path_to_stable_diffusion, path_to_clip, clip_image, tmp_path):
     """What both scripts are given for a variant that CLIP layers guide, or that nothing guides."""
 
     def describe(variant):
@@ -43,6 +54,7 @@ def inputs(paths_to_embeddings, path_to_stable_diffusion, path_to_clip, clip_ima
             "paths_to_guiding": paths_to_embeddings[2:] if guides else [],
             "paths_to_encoder": [],
             "paths_to_models": models | ({"clip_image": path_to_clip} if guides else {}),
+            "paths_to_receipts": [write_receipt(tmp_path)],
             "variant": variant,
             "clip_image": clip_image,
             "missing_repeats": "skipped",
@@ -56,11 +68,11 @@ def inputs(paths_to_embeddings, path_to_stable_diffusion, path_to_clip, clip_ima
 def reconstruct(inputs, tmp_path):
     """Runs both shards of a variant; gives ids, images and the first shard's attributes."""
 
-    def run(name, variant, *, calibrations=()):
+    def run(name, variant, *, calibrations=(), **changes):
         paths = [tmp_path / name / f"shard-{shard}.h5" for shard in range(2)]
         for shard, path in enumerate(paths):
             reconstruct_images.reconstruct_images(
-                **inputs(variant),
+                **(inputs(variant) | changes),
                 paths_to_calibrations=calibrations,
                 path_to_reconstructions=path,
                 name=name,
@@ -118,3 +130,87 @@ def test_a_calibrated_scale_is_used_also_by_the_variant_that_borrows_it(
     borrows = Variant(scale="lender", scale_factor=0.5, strength=0.5)
     half = reconstruct("half", borrows, calibrations=[path])
     assert half[2]["scale_clip_layers"] == pytest.approx(found["scale"] / 2)
+
+
+@pytest.fixture
+def copies(paths_to_embeddings, tmp_path):
+    """The embedding files, for a test to change, by target."""
+    paths = {
+        path.parent.name: tmp_path / path.parent.name / path.name for path in paths_to_embeddings
+    }
+    for original, path in zip(paths_to_embeddings, paths.values(), strict=True):
+        path.parent.mkdir()
+        shutil.copy(original, path)
+    return paths
+
+
+@pytest.fixture
+def reconstruct_copies(copies, reconstruct):
+    """Guided reconstruction from these files."""
+
+    def run(name):
+        conditions, guiding = list(copies.values())[:2], list(copies.values())[2:]
+        return reconstruct(
+            name,
+            Variant(scale=0.05, strength=0.5),
+            paths_to_conditions=conditions,
+            paths_to_guiding=guiding,
+        )
+
+    return run
+
+
+def test_files_in_another_order_give_the_same_images(copies, reconstruct_copies):
+    before = reconstruct_copies("before")
+    for shift, path in enumerate(copies.values()):
+        with h5py.File(path, "r+") as file:
+            for name in ("test/id", "test/embedding"):
+                file[name][:] = np.roll(file[name][()], shift, axis=0)
+    after = reconstruct_copies("after")
+    assert np.array_equal(before[0], after[0]) and np.array_equal(before[1], after[1])
+
+
+def test_an_image_without_features_stops_it(copies, reconstruct_copies):
+    path = copies["clip_image_06"]
+    with h5py.File(path, "r+") as file:
+        file["test/id"][1] = 99
+    with pytest.raises(DataError) as error:
+        reconstruct_copies("guided")
+    assert str(error.value) == (
+        f"{path} lacks 1 of the ids asked for, 205 among them; delete it and run the workflow"
+        " again."
+    )
+
+
+def test_a_broken_number_stops_it(copies, reconstruct_copies):
+    path = copies["clip_image_06"]
+    with h5py.File(path, "r+") as file:
+        file["test/embedding"][0, 3] = np.nan
+    with pytest.raises(DataError) as error:
+        reconstruct_copies("guided")
+    assert str(error.value) == (
+        f"test/embedding of {path} holds 16 non-finite values out of 544; remove or regenerate the"
+        " file it came from."
+    )
+
+
+def test_features_of_another_node_stop_both_scripts(copies, inputs, reconstruct_copies, tmp_path):
+    path = copies["clip_image_06"]
+    other = CLIP_IMAGE.model_copy(update={"node": "mlp_projection"})
+    with h5py.File(path, "r+") as file:
+        file.attrs["settings"] = other.model_dump_json()
+    sentence = (
+        f"{path} was decoded from targets of node mlp_projection, but targets.clip_image.node is"
+        " block_output; delete targets/clip_image_06.h5 and run the workflow again."
+    )
+    with pytest.raises(DataError) as error:
+        reconstruct_copies("guided")
+    assert str(error.value) == sentence
+    guiding = {"paths_to_guiding": list(copies.values())[2:]}
+    with pytest.raises(DataError) as error:
+        calibrate_guidance.calibrate_guidance(
+            **(inputs(Variant(scale="auto")) | guiding),
+            path_to_calibration=tmp_path / "calibration.json",
+            settings=SETTINGS.calibration_settings["guided"],
+        )
+    assert str(error.value) == sentence
