@@ -2,14 +2,26 @@
 
 import re
 import textwrap
+from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import tiny_models
 import torch
+from guidance_checks import draw_images, require_exact_gradient, require_separate_images
+from tiny_engine import guided_by, in_float32, make_embeddings, make_engine, make_settings
 
+from neuraldiffuser.config import guidance as guidance_settings
 from neuraldiffuser.config.decoder import Network
 from neuraldiffuser.decoders import backbones
-from neuraldiffuser.diffusion import guidance
+from neuraldiffuser.diffusion.guidance import base as guidance_base
+from neuraldiffuser.diffusion.models import load_latent_diffusion
+from neuraldiffuser.diffusion.reconstruct import decode_in_parts, reconstruct
+from neuraldiffuser.diffusion.schedule import load_scheduler
 from neuraldiffuser.evaluation import pixels
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -23,9 +35,8 @@ def run():
 
     def execute(name, module):
         names = dict(vars(module))
-        for registry in ("GUIDANCE", "BACKBONES"):
-            if registry in names:
-                names[registry] = dict(names[registry])
+        if "BACKBONES" in names:
+            names["BACKBONES"] = dict(names["BACKBONES"])
         exec(compile(EXAMPLES[name], f"docs/extending.md: {name}", "exec"), names)
         return names
 
@@ -33,21 +44,67 @@ def run():
 
 
 def test_every_example_is_run_here():
-    assert set(EXAMPLES) == {"guidance", "backbone", "metric"}
+    assert set(EXAMPLES) == {"guidance_settings", "guidance", "backbone", "metric"}
 
 
-def test_guidance_example(run):
-    names = run("guidance", guidance)
-    assert "clip_direction" in names["GUIDANCE"]
-    images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    network = lambda batch: {2: batch[:, :, :4], 4: batch[:, :, 4:] + 1}  # noqa: E731
-    guide = names["ClipDirectionGuidance"](
-        network, layers=(2, 4), loss="sum_squares", weights=(1, 1)
-    )
-    own = {"clip_image_02": images[:, :, :4], "clip_image_04": images[:, :, 4:] + 1}
-    torch.testing.assert_close(guide(images, own), torch.zeros(3), atol=1e-5, rtol=0)
-    others = {name: layer.roll(1, 0) for name, layer in own.items()}
-    assert (guide(images, others) > 0.01).all()
+@pytest.fixture
+def contrast(run):
+    """Builds the example's function around a decoder."""
+    settings = run("guidance_settings", guidance_settings)["ContrastSettings"]
+    build = run("guidance", guidance_base)["build_contrast"]
+
+    def make(decode, **changes):
+        named = SimpleNamespace(contrast=settings(**changes))
+        return build(SimpleNamespace(settings=named, decode=decode))
+
+    return make
+
+
+def test_guidance_example_fits_on_a_page():
+    lines = [EXAMPLES[name].strip().splitlines() for name in ("guidance_settings", "guidance")]
+    assert sum(map(len, lines)) + 2 < 40  # and a line in each registry
+
+
+def test_guidance_example_is_what_it_says(contrast):
+    function = contrast(lambda latents: latents, grid=2)
+    assert function.targets == ("vae_latent",)
+    images, others = draw_images(3, 8, 8, seed=0), draw_images(3, 8, 8, seed=1)
+    halves = (slice(0, 4), slice(4, 8))
+
+    def spread(image, part):
+        return np.std(image.numpy().mean(axis=0)[part], ddof=1)
+
+    expected = [
+        sum((spread(one, part) - spread(other, part)) ** 2 for part in product(halves, halves))
+        for one, other in zip(images, others, strict=True)
+    ]
+    targets = function.prepare({"vae_latent": others})
+    assert np.allclose(function(images, targets), expected)
+    require_separate_images(function, images, targets)
+
+
+def test_guidance_example_has_the_gradient_of_its_loss(contrast):
+    function = contrast(lambda latents: latents, grid=2)
+    images, flat = 3 * draw_images(3, 8, 8, seed=0), torch.zeros(3, 3, 8, 8).double()
+    require_exact_gradient(function, images, function.prepare({"vae_latent": flat}))
+
+
+def test_guidance_example_guides_a_reconstruction(contrast, tmp_path):
+    path = tiny_models.write_stable_diffusion(tmp_path / "stable-diffusion")
+    model = load_latent_diffusion(path)
+    engine = make_engine(model, load_scheduler(path), make_settings())
+    embeddings = in_float32(make_embeddings(()))
+    embeddings = replace(embeddings, features={"vae_latent": embeddings.latents})
+    function = contrast(partial(decode_in_parts, model))
+    wanted = function.prepare({"vae_latent": torch.from_numpy(embeddings.latents)})
+    losses = []
+    for scale in (0.0, 300.0):
+        guided = guided_by(function, scale=scale, strength=1.0)
+        images = reconstruct(embeddings, engine, repeats=1, guided=guided)[:, 0]
+        pixels_first = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+        losses.append(function(pixels_first, wanted))
+    unguided, guided = losses
+    assert (guided < 0.9 * unguided).all()
 
 
 def test_backbone_example(run):
@@ -80,7 +137,7 @@ def test_paths_of_the_dataset_table_are_those_of_the_library():
 
 
 def test_files_that_the_page_names_exist():
-    library = Path(guidance.__file__).parents[1]
+    library = Path(pixels.__file__).parents[1]
     for name in re.findall(r"`((?:\w+/)+\w+\.(?:py|smk|md))`", PAGE):
         places = [library / name, library.parents[1] / name]
         assert any(place.exists() for place in places), f"docs/extending.md names {name}"

@@ -6,12 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_engine import IDS, guided_by, make_embeddings, make_engine, make_settings, make_source
+from tiny_engine import (
+    IDS,
+    guided_by,
+    in_float32,
+    make_embeddings,
+    make_engine,
+    make_settings,
+    make_source,
+)
 
 from neuraldiffuser import runtime
 from neuraldiffuser.config.targets import ClipImageSettings
 from neuraldiffuser.diffusion import reconstruct as module
-from neuraldiffuser.diffusion.embeddings import Embeddings
 from neuraldiffuser.diffusion.guidance import Guidance
 from neuraldiffuser.diffusion.guidance.clip_layers import build_clip_layers
 from neuraldiffuser.diffusion.memory import GIB, LARGEST_PARTS, BatchPlan, Parts, Peaks
@@ -139,16 +146,6 @@ def single(path_to_stable_diffusion, path_to_clip, scheduler):
             return reconstruct(rounded, engine, repeats=repeats, guided=guided)
 
     return run
-
-
-def in_float32(embeddings):
-    features = {name: rows.astype(np.float32) for name, rows in embeddings.features.items()}
-    return Embeddings(
-        embeddings.ids,
-        embeddings.latents.astype(np.float32),
-        embeddings.texts.astype(np.float32),
-        features,
-    )
 
 
 def bytes_of_latents(_model, latents, _together):
