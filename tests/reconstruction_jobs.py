@@ -25,7 +25,8 @@ VARIANT = Variant(scale=0.05, strength=0.5, features="another_image")
 
 
 def write_embeddings(folder: Path) -> list[Path]:
-    """embeddings/{target}/subj01.h5 of twelve test images."""
+    """embeddings/{target}/subj01.h5 of twelve test images, and the receipt of their models."""
+    tiny_engine.write_receipt(folder)
     made = tiny_engine.make_embeddings([f"clip_image_{layer:02d}" for layer in LAYERS], IDS)
     named = {"vae_latent": made.latents, "clip_text": made.texts, **made.features}
     for target, rows in named.items():
@@ -92,7 +93,7 @@ class Job:
             paths_to_guiding=self.embeddings[2:],
             paths_to_encoder=(),
             paths_to_models=self.models,
-            paths_to_receipts=[tiny_engine.write_receipt(self.embeddings[0].parent)],
+            paths_to_receipts=[self.embeddings[0].parents[1] / "receipt.json"],
             paths_to_calibrations=(),
             path_to_reconstructions=path,
             name="wrong_image",
