@@ -110,8 +110,8 @@ def test_a_target_of_another_model_is_refused(embed, refuse, target, settings, d
     with pytest.raises(DataError) as error:
         refuse(path)
     assert str(error.value) == (
-        f"{path} was decoded from targets that another {stranger} made than the one that is read"
-        f" now; delete targets/{target}.h5 and run the workflow again."
+        f"{path} was decoded from targets made with another {stranger} than is read now; delete"
+        f" targets/{target}.h5 and run the workflow again."
     )
 
 

@@ -124,6 +124,16 @@ def test_texts_of_another_model_are_refused(model, scheduler):
     )
 
 
+def test_latents_of_another_model_are_refused(model, scheduler):
+    embeddings = replace(make_embeddings(()), latents=np.zeros((3, 16, 8, 8)))
+    with pytest.raises(DataError) as error:
+        reconstruct(embeddings, make_engine(model, scheduler, make_settings()), repeats=1)
+    assert str(error.value) == (
+        "Embeddings of vae_latent have shape (16, 8, 8), but the denoiser takes 4 channels; decode"
+        " them for the model that models.stable_diffusion names."
+    )
+
+
 # --- float32: the same bytes at equal batch size ---------------------------------------------
 
 MANY = np.arange(100, 110)

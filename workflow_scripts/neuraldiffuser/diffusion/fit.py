@@ -64,8 +64,8 @@ def refuse_other_model(path: Path, origin: Origin, known: Collection[str]) -> No
     strange = [name for name, digest in origin.digests.items() if digest not in known]
     if strange:
         raise DataError(
-            f"{path} was decoded from targets that another {strange[0]} made than the one that is"
-            f" read now; {how_to_mend(path)}"
+            f"{path} was decoded from targets made with another {strange[0]} than is read now;"
+            f" {how_to_mend(path)}"
         )
 
 

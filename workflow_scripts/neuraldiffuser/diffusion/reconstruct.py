@@ -221,14 +221,9 @@ def place_batch(
     Raises:
         DataError: the embeddings were decoded for another model.
     """
+    refuse_misfits(embeddings, engine.model)
     place = partial(place_rows, rows=batch.rows, device=engine.model.device)
     condition = place(embeddings.texts)
-    if condition.shape[1:] != engine.model.unconditional.shape:
-        raise DataError(
-            f"Embeddings of clip_text have shape {tuple(condition.shape[1:])}, but the text encoder"
-            f" gives {tuple(engine.model.unconditional.shape)}; decode them for the model that"
-            " models.stable_diffusion names."
-        )
     samples = list(zip(embeddings.ids[batch.rows], batch.repeats, strict=True))
     noise = draw_noise(samples, seed=engine.seed, shape=embeddings.latents.shape[1:])
     return Inputs(
@@ -238,6 +233,23 @@ def place_batch(
             engine.model, condition, engine.settings, parts, partial(note_clipped, batch, engine)
         ),
     )
+
+
+def refuse_misfits(embeddings: Embeddings, model: LatentDiffusion) -> None:
+    """Raises DataError if latents or texts are not of the shapes that the networks take."""
+    texts, states = embeddings.texts.shape[1:], tuple(model.unconditional.shape)
+    if texts != states:
+        raise DataError(
+            f"Embeddings of clip_text have shape {texts}, but the text encoder gives {states};"
+            " decode them for the model that models.stable_diffusion names."
+        )
+    channels = model.denoiser.unet.config.in_channels
+    if embeddings.latents.shape[1] != channels:
+        raise DataError(
+            f"Embeddings of vae_latent have shape {embeddings.latents.shape[1:]}, but the denoiser"
+            f" takes {channels} channels; decode them for the model that models.stable_diffusion"
+            " names."
+        )
 
 
 def note_clipped(batch: Batch, engine: Engine, broken: Tensor, step: Step) -> None:
