@@ -177,9 +177,34 @@ rule summarise_evaluation:
         "../workflow_scripts/summarise_evaluation.py"
 
 
+rule compare_sweep:
+    input:
+        images=get_evaluations("images.csv"),
+    output:
+        sweep="<results>/evaluation/sweep.csv",
+    log:
+        "<results>/logs/compare_sweep/all.log",
+    benchmark:
+        "<results>/benchmarks/compare_sweep/all.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        settings=settings("compare_sweep"),
+        code=code_id("compare_sweep"),
+    message:
+        "compares variants along the sweep of guidance scale and strength"
+    script:
+        "../workflow_scripts/compare_sweep.py"
+
+
 rule derive_findings:
     input:
         comparisons="<results>/evaluation/comparisons.csv",
+        sweep="<results>/evaluation/sweep.csv",
         summary="<results>/evaluation/summary.csv",
         predictors="<results>/evaluation/predictor_comparisons.csv",
         retrieval=collect(

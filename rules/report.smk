@@ -4,6 +4,7 @@ from neuraldiffuser.reporting.catalogue import FIGURES, TABLES
 
 PAPER_TABLES = [
     "table1_comparison",
+    "best_of_five",
     "table2_guidance",
     "table3_subjects",
     "table4_brain_encoding_guidance",
@@ -18,6 +19,7 @@ PAGE = f"{workflow.basedir}/workflow_scripts/neuraldiffuser/reporting"
 ARTEFACTS = {
     "summary": "<results>/evaluation/summary.csv",
     "comparisons": "<results>/evaluation/comparisons.csv",
+    "sweep": "<results>/evaluation/sweep.csv",
     "decoding": collect(
         "<results>/evaluation/decoding/{subject}.csv", subject=CONFIG.subjects
     ),

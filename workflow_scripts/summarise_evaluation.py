@@ -3,14 +3,13 @@
 In: values per image of every variant and subject. Out: one table of means and one of differences.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.evaluation import BootstrapSettings, ComparisonSettings, Judge
-from neuraldiffuser.evaluation.long_form import average_per_image
+from neuraldiffuser.evaluation.long_form import average_per_image, read_by_run
 from neuraldiffuser.evaluation.metrics import metrics_of
 from neuraldiffuser.evaluation.summary import (
     choose_brain_correlation,
@@ -35,12 +34,12 @@ def summarise_evaluation(
     metrics = metrics_of(judges)
     values = {
         key: choose_brain_correlation(average_per_image(tables), brain_correlation)
-        for key, tables in _read_by_run(path_to_values).items()
+        for key, tables in read_by_run(path_to_values).items()
     }
     values = {
         key: table[[name for name in metrics if name in table]] for key, table in values.items()
     }
-    sets = {key: pd.concat(tables) for key, tables in _read_by_run(path_to_sets).items()}
+    sets = {key: pd.concat(tables) for key, tables in read_by_run(path_to_sets).items()}
     summary = [
         summarise(values, metrics=metrics, bootstrap=bootstrap),
         summarise_sets(sets, metrics=metrics),
@@ -48,15 +47,6 @@ def summarise_evaluation(
     storage.write_table(path_to_summary, pd.concat(summary, ignore_index=True))
     differences = compare(values, comparisons=comparisons, metrics=metrics, bootstrap=bootstrap)
     storage.write_table(path_to_comparisons, differences)
-
-
-def _read_by_run(paths: Iterable[Path | str]) -> dict[tuple[str, str], list[pd.DataFrame]]:
-    """The tables of each variant and subject, which are the folders they lie in."""
-    tables: dict[tuple[str, str], list[pd.DataFrame]] = {}
-    for path in map(Path, paths):
-        key = path.parent.parent.name, path.parent.name
-        tables.setdefault(key, []).append(storage.read_table(path))
-    return tables
 
 
 if __name__ == "__main__":

@@ -110,6 +110,7 @@ def test_every_measure_of_the_registry_is_computed(images):
     sets = {name for name, value in found.items() if isinstance(value, float)}
     assert set(found) == set(MEASURES)
     assert sets == {"frechet_distance", "inception_score"}
+    assert found["kernel_distance"].shape == repeated[1].shape[:2]
 
 
 def test_batches_do_not_change_the_features(images, monkeypatch):

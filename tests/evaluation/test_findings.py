@@ -9,6 +9,7 @@ import pytest
 from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings, RetrievalMeasure
 from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.evaluation.findings import build_findings
+from neuraldiffuser.evaluation.sweep import SWEEP
 
 SETTINGS = FindingSettings(
     early=("alexnet2",),
@@ -47,7 +48,7 @@ def contrast(control, split, measure, ends, *, subject="all"):
     return place | {"measure": measure, "low": ends[0], "high": ends[1]} | means | unit
 
 
-def build(differences=DIFFERENCES, *, settings=SETTINGS, contrasts=CONTRASTS, **changes):
+def build(differences=DIFFERENCES, *, settings=SETTINGS, contrasts=CONTRASTS, swept=(), **changes):
     numbers = GOOD | changes
     compared = [contrast(*key, ends) for key, ends in contrasts.items()]
     compared.append(contrast("scratch", "test", MEASURE, (-1, -0.5), subject="subj01"))
@@ -77,6 +78,7 @@ def build(differences=DIFFERENCES, *, settings=SETTINGS, contrasts=CONTRASTS, **
     decoding |= {"low": 0.4, "high": 0.7}
     return build_findings(
         comparisons=pd.DataFrame(rows),
+        swept=pd.DataFrame(swept, columns=SWEEP),
         summary=pd.DataFrame([head | ends | {"mean": numbers["ground_truth"]}]),
         predictors=pd.DataFrame(compared),
         retrieval={
@@ -96,6 +98,10 @@ def build(differences=DIFFERENCES, *, settings=SETTINGS, contrasts=CONTRASTS, **
         settings=settings,
         bootstrap=BootstrapSettings(draws=100),
     )
+
+
+def tell(findings, about):
+    return [o["sentence"] for o in findings["observations"] if o.get("about") == about]
 
 
 def verdicts(findings):
@@ -208,12 +214,12 @@ def test_without_a_control_nothing_is_said_of_it():
     kept = {key: ends for key, ends in CONTRASTS.items() if key[0] != "scratch"}
     findings = build(contrasts=kept)
     assert PRETRAINING not in verdicts(findings)
-    told = [o["sentence"] for o in findings["observations"] if "sentence" in o]
+    told = tell(findings, "decoders")
     assert len(told) == 2 and all("ridge" in sentence for sentence in told)
 
 
 def test_sentences_say_by_how_much_the_decoder_beats_a_control_or_does_not():
-    sentences = [o["sentence"] for o in build()["observations"] if "sentence" in o]
+    sentences = tell(build(), "decoders")
     single = "in retrieval in both directions by single guidance layers among all images: "
     scratch = "a decoder trained from scratch for as many steps as finetuning"
     assert sentences == [
@@ -226,6 +232,79 @@ def test_sentences_say_by_how_much_the_decoder_beats_a_control_or_does_not():
         "The decoder cannot be told from ridge regression in Pearson r of the guidance layers: "
         "0.500 against 0.500, a difference of 0.000 [-0.020, 0.020] (50 test images).",
     ]
+
+
+RISING = {
+    ("wrong_image", "unguided", "consistency"): (0.01, 0.07),
+    ("mean_feature", "unguided", "consistency"): (0.02, 0.06),
+}
+OWN = "CONSISTENCY beside no guidance: guided by the image's own features +0.105 [+0.060, +0.150], "
+
+
+def test_every_gain_stands_beside_both_controls():
+    both = RISING | {("mean_feature", "unguided", "pixcorr"): (-0.03, 0.01)}
+    assert tell(build(DIFFERENCES | both), "guidance") == [
+        "PIXCORR beside no guidance: guided by the image's own features +0.085 [+0.050, +0.120], "
+        "by another image's features −0.015 [−0.050, +0.020] and by the mean feature "
+        "−0.010 [−0.030, +0.010] (50 images).",
+        OWN + "by another image's features +0.040 [+0.010, +0.070] and by the mean feature +0.040 "
+        "[+0.020, +0.060] (50 images). Consistency rises under both controls, though nothing there "
+        "tells of the image: alone it proves nothing.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ((-0.01, 0.05), "Consistency rises under guidance by the mean feature, though nothing"),
+        (None, "Consistency rises under guidance by the mean feature, though nothing"),
+    ],
+)
+def test_of_consistency_only_rises_that_were_measured_are_told(ends, words):
+    pair = ("wrong_image", "unguided", "consistency")
+    rising = {k: v for k, v in (RISING | {pair: ends}).items() if v}
+    assert words in tell(build(DIFFERENCES | rising), "guidance")[-1]
+
+
+def test_where_consistency_rises_under_no_control_it_still_proves_nothing():
+    still = dict.fromkeys(RISING, (-0.02, 0.03))
+    told = tell(build(DIFFERENCES | still), "guidance")[-1]
+    assert told.endswith(
+        "Under no control does consistency measurably rise here; but whatever draws all repeats to "
+        "one picture raises it, so alone it proves nothing."
+    )
+
+
+def test_without_controls_nothing_is_said_of_them():
+    alone = {pair: ends for pair, ends in DIFFERENCES.items() if pair[1] != "wrong_image"}
+    alone = {pair: ends for pair, ends in alone.items() if pair[0] != "wrong_image"}
+    assert tell(build(alone), "guidance") == []
+
+
+def place(position, metric, aspect, ends, *, reference=0.0, line="strength"):
+    values = {"line": line, "fixed": 1.0, "place": position, "variant": f"v_{position:g}"}
+    values |= {"features": "own", "reference_place": reference, "reference": "unguided"}
+    values |= {"metric": metric, "label": metric, "aspect": aspect, "unit": "correlation"}
+    values |= {"difference": sum(ends) / 2, "low": ends[0], "high": ends[1], "n": 50}
+    return values | {"direction": "higher"}
+
+
+def test_the_sweep_is_told_with_the_differences_behind_its_sentences():
+    swept = [
+        place(0.5, "pixcorr", "detail", (0.1, 0.2)),
+        place(1.0, "pixcorr", "detail", (0.2, 0.3)),
+        place(0.5, "late", "quality", (-0.1, 0.1)),
+        place(1.0, "late", "quality", (-0.3, -0.2)),
+        place(1.0, "late", "quality", (-0.3, -0.2), reference=0.5),
+    ]
+    findings = build(swept=swept)
+    told = [o for o in findings["observations"] if o.get("about") == "sweep"]
+    assert [(o["name"], o["estimate"]) for o in told] == [
+        ("sweep of strength: v 1 (η 1) minus no guidance: pixcorr", 0.25),
+        ("sweep of strength: v 1 (η 1) minus no guidance: pixcorr", 0.25),
+        ("sweep of strength: v 1 (η 1) minus no guidance: late", -0.25),
+    ]
+    assert told[0]["sentence"].startswith("As the guidance strength η grows to 1 at κ × 1, detail")
 
 
 def test_a_variant_that_did_not_run_makes_no_claim():

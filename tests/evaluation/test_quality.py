@@ -6,7 +6,7 @@ import scipy.linalg
 import torch
 
 from neuraldiffuser.errors import DataError
-from neuraldiffuser.evaluation.quality import frechet_distance, inception_score
+from neuraldiffuser.evaluation.quality import frechet_distance, inception_score, kernel_distance
 
 
 @pytest.fixture
@@ -49,3 +49,74 @@ def test_inception_score_is_repeatable_and_leaves_the_global_generator_alone(fea
 def test_too_few_images_for_the_splits_are_refused(features):
     with pytest.raises(DataError, match="divides the images into 10 parts, but there are only 9"):
         inception_score(features[0], features[1][:9])
+
+
+def kernel(a, b):
+    return (sum(x * y for x, y in zip(a, b, strict=True)) / len(a) + 1) ** 3
+
+
+def mmd_by_definition(first, second):
+    """The mean over pairs of different images, pair by pair."""
+    number, total = len(first), 0.0
+    for i in range(number):
+        for j in range(number):
+            if i != j:
+                total += kernel(first[i], first[j]) + kernel(second[i], second[j])
+                total -= kernel(first[i], second[j]) + kernel(first[j], second[i])
+    return total / (number * (number - 1))
+
+
+def test_kernel_distance_is_its_definition(features):
+    first, second = features[0, :12], features[1, :12] + 0.5
+    expected = mmd_by_definition(first.tolist(), second.tolist())
+    assert kernel_distance(first, second).mean().item() == pytest.approx(expected, rel=1e-10)
+
+
+def test_kernel_distance_is_that_of_torchmetrics_but_for_own_reconstructions(features):
+    from torchmetrics.image.kid import poly_mmd
+
+    first, second = features[0], features[1] + 0.5
+    number = len(first)
+    across = torch.tensor([[kernel(x, y) for y in second.tolist()] for x in first.tolist()])
+    own = (across.sum() - across.trace()) / (number * (number - 1))
+    change = 2 * (across.mean() - own)
+    expected = poly_mmd(first, second) + change
+    assert kernel_distance(first, second).mean().item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_values_of_the_kernel_distance_are_those_of_the_jackknife(features):
+    first, second = features[0, :9], features[1, :9] + 0.5
+    whole = mmd_by_definition(first.tolist(), second.tolist())
+    for left_out, value in enumerate(kernel_distance(first, second).tolist()):
+        kept = [i for i in range(9) if i != left_out]
+        without = mmd_by_definition(first[kept].tolist(), second[kept].tolist())
+        assert value == pytest.approx(9 * whole - 8 * without, rel=1e-9)
+
+
+def test_kernel_distance_has_no_bias_for_few_images_and_grows_with_the_shift():
+    draws = torch.randn(2, 400, 8, 5, generator=torch.manual_seed(1), dtype=torch.float64)
+    pairs = list(zip(*draws, strict=True))
+    found = {
+        shift: np.array([kernel_distance(a, b + shift).mean().item() for a, b in pairs])
+        for shift in (0.0, 0.5, 1.0)
+    }
+    error = found[0.0].std() / np.sqrt(len(pairs))
+    assert abs(found[0.0].mean()) < 3 * error
+    assert found[0.0].mean() < found[0.5].mean() < found[1.0].mean()
+
+
+def test_the_interval_of_the_kernel_distance_covers_its_spread_over_samples():
+    """Over new images the distance varies as the spread of its values over one sample says."""
+    draws = torch.randn(2, 300, 40, 5, generator=torch.manual_seed(2), dtype=torch.float64)
+    values = torch.stack([kernel_distance(a, b + 1) for a, b in zip(*draws, strict=True)])
+    told = (values.var(dim=1) / 40).mean().sqrt()
+    assert told.item() == pytest.approx(values.mean(dim=1).std().item(), rel=0.15)
+
+
+def test_two_images_have_no_kernel_distance(features):
+    with pytest.raises(DataError) as error:
+        kernel_distance(features[0, :2], features[1, :2])
+    assert str(error.value) == (
+        "a kernel distance needs 3 images, but there are only 2; raise minimum_images of this "
+        "judge."
+    )

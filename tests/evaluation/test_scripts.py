@@ -1,6 +1,9 @@
 """The scripts of the evaluation, from artefacts to findings, with planted truths."""
 
+import shutil
+
 import compare_predictors
+import compare_sweep
 import derive_findings
 import evaluate_brain
 import evaluate_decoding
@@ -22,6 +25,7 @@ from neuraldiffuser.config.evaluation import (
     RetrievalSettings,
 )
 from neuraldiffuser.config.models import NetworkSettings
+from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.diffusion.store import write_reconstructions
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.predictors import mean_target, training_ids
@@ -428,8 +432,23 @@ def test_from_values_to_findings(folder, guided, embeddings, decoding, path_to_v
     metrics = [name for variant, who, name in summary.index if (variant, who) == ("guided", "all")]
     assert metrics == ["pixcorr", "ssim", "early", "distance", "consistency", "fid"]
     assert "not computed" in summary.loc[("guided", "all", "fid"), "note"]
+    shutil.copytree(evaluations / "guided", evaluations / "scale_100_strength_100")
+    compare_sweep.compare_sweep(
+        path_to_values=sorted(evaluations.glob("*/subj01/images.csv")),
+        path_to_sweep=evaluations / "sweep.csv",
+        judges=MEASURES.judges,
+        variants=Reconstruction().variants,
+        bootstrap=BOOTSTRAP,
+    )
+    swept = pd.read_csv(evaluations / "sweep.csv").query("reference_place == 0 and place == 0.2")
+    differences = pd.read_csv(evaluations / "comparisons.csv").query("variant_a == 'guided'")
+    expected = differences.set_index("metric")["difference"]
+    assert len(swept) == 5
+    for row in swept.itertuples():
+        assert row.difference == pytest.approx(expected[row.metric])
     derive_findings.derive_findings(
         path_to_comparisons=evaluations / "comparisons.csv",
+        path_to_sweep=evaluations / "sweep.csv",
         path_to_summary=evaluations / "summary.csv",
         path_to_predictors=evaluations / "predictor_comparisons.csv",
         path_to_retrieval=[evaluations / "retrieval" / "subj01.csv"],

@@ -17,6 +17,7 @@ from neuraldiffuser import storage
 from neuraldiffuser.config.decoder import Recipe
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.evaluation.contrasts import COMPARISON, SUMMARY
+from neuraldiffuser.evaluation.sweep import SWEEP
 from neuraldiffuser.mini import scenes
 from neuraldiffuser.nsd.selection import Selection
 from neuraldiffuser.reporting import regions
@@ -59,6 +60,7 @@ class World:
 PATTERNS = {
     "summary": ["evaluation/summary.csv"],
     "comparisons": ["evaluation/comparisons.csv"],
+    "sweep": ["evaluation/sweep.csv"],
     "decoding": ["evaluation/decoding/subj??.csv"],
     "retrieval": ["evaluation/retrieval/subj??.csv"],
     "predictors": ["evaluation/predictors.csv"],
@@ -94,6 +96,7 @@ def invent(
     pictures = draw_stimuli(world)
     write_reconstructions(world, pictures)
     write_summaries(world)
+    write_sweep(world)
     write_decoding(world)
     write_brains(world)
     write_findings(world)
@@ -194,6 +197,35 @@ def write_summaries(world: World) -> None:
     storage.write_table(path / "comparisons.csv", pd.DataFrame(comparisons, columns=columns))
 
 
+def write_sweep(world: World) -> None:
+    """Two lines of growing guidance: details gain up to a point, quality suffers; one control."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for axis, places in (("scale", (0.01, 0.1, 1.0, 10.0)), ("strength", (0.1, 0.2, 0.6, 1.0))):
+        points = [(place, "own", f"{axis}_{place:g}") for place in places]
+        if axis == "strength":
+            points.append((0.2, "another_image", "wrong_image"))
+        for place, features, variant in points:
+            for metric, (_, gain, control, unit, direction) in METRICS.items():
+                if metric.startswith("brain"):
+                    continue
+                late = metric in ("lite_pooled", "lite_distance")
+                amount = np.log10(1 + 9 * place) * (1 if place <= 1 else -0.5)
+                change = (-gain if late else gain) * amount if features == "own" else control
+                change += rng.normal(0, 0.002)
+                for reference in (0.0, places[-2]) if place == places[-1] else (0.0,):
+                    rows.append(
+                        (axis, 1.0, place, variant, features, reference, "unguided", metric)
+                    )
+                    aspect = (
+                        "quality" if late else "repeats" if metric == "consistency" else "detail"
+                    )
+                    ends = change, change - 0.012, change + 0.013
+                    rows[-1] += (metric, aspect, *ends, world.images, unit, direction)
+    path = world.results / "evaluation/sweep.csv"
+    storage.write_table(path, pd.DataFrame(rows, columns=SWEEP))
+
+
 TARGETS = {
     "vae_latent": 0.42,
     "clip_text": 0.66,
@@ -235,7 +267,7 @@ def write_decoding(world: World) -> None:
         for subject in subjects_of(world, variant):
             storage.write_json(
                 world.results / f"calibrations/{variant}/{subject}.json",
-                {"scale": 41.5, "ratio": 0.5},
+                {"clip_layers": {"scale": 41.5, "ratio": 0.5}},
             )
 
 
@@ -449,6 +481,7 @@ def write_findings(world: World) -> None:
                     "n": world.images,
                     "unit": "share identified",
                     "sentence": "The decoder falls short of ridge regression by 0.04.",
+                    "about": "decoders",
                 },
             ],
         },

@@ -5,6 +5,11 @@ import pytest
 from neuraldiffuser.config.decoder import DecoderSettings, Prediction
 from neuraldiffuser.config.encoding import EncodingSettings
 from neuraldiffuser.config.evaluation import Evaluation, RetrievalSettings
+from neuraldiffuser.config.guidance import (
+    ClipLayersSettings,
+    EncoderSettings,
+    GuidanceSettings,
+)
 from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.config.targets import ClipImageSettings, ClipTextSettings, VaeLatentSettings
 from neuraldiffuser.config.voxels import Voxels
@@ -22,7 +27,9 @@ WORDS = [
     (ClipImageSettings, "normalisation", methods.CHANNELS),
     (DecoderSettings, "backbone", methods.BACKBONES),
     (Prediction, "alignment", methods.ALIGNMENTS),
-    (Reconstruction, "guidance_loss", methods.LOSSES),
+    (ClipLayersSettings, "loss", methods.CLIP_LOSSES),
+    (EncoderSettings, "loss", methods.ENCODER_LOSSES),
+    (EncoderSettings, "weighting", methods.WEIGHTINGS),
     (Reconstruction, "guided_steps", methods.GUIDED_STEPS),
     (Reconstruction, "tweedie", methods.TWEEDIE),
     (Reconstruction, "noise_timestep", methods.NOISE_LEVELS),
@@ -54,3 +61,36 @@ def test_another_value_gives_another_text(config):
     changed = config.model_copy(update={"reconstruction": steps}).description
     told = " ".join(text for _, text in methods.write_methods(changed))
     assert "the last 15 of 20 DDIM steps" in told
+
+
+def tell(config, *names):
+    run = config.reconstruction.model_copy(update={"run": names})
+    changed = config.model_copy(update={"reconstruction": run}).description
+    return dict(methods.write_methods(changed))
+
+
+def test_every_guidance_function_has_a_sentence():
+    assert set(methods.FUNCTIONS) == set(GuidanceSettings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("variant", "told", "untold"),
+    [
+        ("unguided", (), ("Primary visual", "brain encoding", "colours", "edges")),
+        ("guided", ("Primary visual feature guidance compares 6 decoded",), ("brain encoding",)),
+        ("brain_encoding", ("Guidance by brain encoding compares the voxels",), ("Primary",)),
+        ("clip_and_color", ("Primary visual feature", "8 × 8 cells"), ("brain encoding", "edge")),
+        ("edges", ("edge strengths at 64 pixels",), ("colours",)),
+        ("guided_best", ("guided best (of guided, the repeat whose", "Primary"), ("edges",)),
+    ],
+)
+def test_only_functions_that_guide_are_told(config, variant, told, untold):
+    text = tell(config, variant)["Reconstruction"]
+    assert all(words in text for words in told)
+    assert not [words for words in untold if words in text]
+
+
+def test_the_encoders_part_in_guidance_is_told(config):
+    assert "takes no part in decoding or guidance" in tell(config, "guided")["Encoding models"]
+    guides = tell(config, "guided", "brain_encoding")["Encoding models"]
+    assert "It guides brain encoding, whose brain correlation it therefore cannot judge" in guides

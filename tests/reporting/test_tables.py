@@ -12,7 +12,7 @@ from neuraldiffuser.config.decoder import Recipe
 from neuraldiffuser.config.evaluation import Evaluation
 from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.config.report import Presentation, Report
-from neuraldiffuser.reporting import catalogue, tables
+from neuraldiffuser.reporting import catalogue, layout, tables
 from neuraldiffuser.reporting.sources import Sources
 
 PAPER = Path(__file__).parents[2] / "resources" / "paper_tables"
@@ -142,12 +142,16 @@ def test_every_weight_of_the_low_level_decoder_is_trained(world, experiment):
 
 @pytest.mark.parametrize("name", sorted(tables.TABLES))
 def test_the_papers_values_are_those_of_its_files(world, experiment, name):
-    wide = storage.read_table(PAPER / tables.TABLES[name].paper)
     published = make(world, name, experiment).entries.query("origin == 'paper'")
+    papers = [storage.read_table(PAPER / file) for file in tables.TABLES[name].papers]
+    papers = [
+        wide.set_index("metric").T if list(wide.columns) == ["metric", "value"] else wide
+        for wide in papers
+    ]
     for column, (metric, factor) in tables.PAPER_METRICS.items():
-        if column in wide:
-            found = published[published["metric"] == metric]["value"].to_numpy(float)
-            np.testing.assert_allclose(found, wide[column] * factor, rtol=1e-12)
+        values = [value for wide in papers if column in wide for value in wide[column]]
+        found = published[published["metric"] == metric]["value"].to_numpy(float)
+        np.testing.assert_allclose(found, np.multiply(values, factor), rtol=1e-12)
 
 
 def test_elsewhere_no_number_is_compared_with_the_papers(world, experiment):
@@ -184,6 +188,89 @@ def test_variants_that_were_not_run_are_named_as_pending(world, experiment):
     assert "mean feature" in pending
     assert "κ 3\u202f000, η 1" in pending
     assert "wrong image" not in pending
+
+
+FURTHER = ("brain_encoding", "clip_and_color", "guided_best")
+
+
+@pytest.fixture
+def further(world, experiment, tmp_path):
+    """The experiment with other functions and a selection, guided's numbers plus 1, 2, 3."""
+    table = storage.read_table(world.paths("summary")[0])
+    guided = table[table["variant"] == "guided"]
+    copies = [
+        guided.assign(variant=name, mean=guided["mean"] + number)
+        for number, name in enumerate(FURTHER, start=1)
+    ]
+    storage.write_table(tmp_path / "summary.csv", pd.concat([table, *copies]))
+    chosen = {"guided_best": experiment.variants["guided"]}
+    changes = {"run": (*experiment.run, *FURTHER), "variants": experiment.variants | chosen}
+    return [tmp_path / "summary.csv"], experiment.model_copy(update=changes)
+
+
+def make_further(world, name, further):
+    paths, experiment = further
+    kinds = {kind: world.paths(kind) for kind in catalogue.TABLES[name]} | {"summary": paths}
+    return tables.make_table(name, sources=Sources(kinds), experiment=experiment, paper=PAPER)
+
+
+def test_other_functions_and_selections_stand_in_table_2_by_name(world, further):
+    entries = make_further(world, "table2", further).entries.query("origin == 'ours'")
+    values = entries[entries["metric"] == "pixcorr"].set_index("row")["value"]
+    guided = values["κ 300\u202f000, η 0.2"]
+    assert list(values.index) == [
+        "κ 0",
+        "κ 300\u202f000, η 0.2",
+        "κ 300\u202f000, η 0.2, best repeat by decoded features",
+        "CLIP layers + colours, η 0.2",
+        "brain encoding, η 1",
+        "wrong image",
+    ]
+    assert values["brain encoding, η 1"] == pytest.approx(guided + 1)
+    assert values["CLIP layers + colours, η 0.2"] == pytest.approx(guided + 2)
+
+
+def test_functions_that_were_not_run_are_not_missed_in_table_2(world, experiment):
+    pending = make(world, "table2", experiment).entries.query("origin == 'pending'")["row"]
+    assert not [row for row in pending if "encoding" in row or "colours" in row or "best" in row]
+
+
+def test_the_best_of_five_stands_beside_the_mean_and_meets_no_published_number(world, further):
+    entries = make_further(world, "table1", further).entries
+    values = entries[entries["metric"] == "pixcorr"].set_index("row")["value"]
+    ours = "NeuralDiffuser, best repeat by decoded features"
+    published = "NeuralDiffuser, best of 5 (rule undefined in the paper)"
+    assert values[published] == 0.343
+    mean = entries.query("origin == 'ours' and metric == 'pixcorr' and row == 'NeuralDiffuser'")
+    assert values[ours] == pytest.approx(mean["value"].item() + 3)
+
+
+def test_table_4_shows_brain_encoding_beside_the_headline(world, further):
+    summary = storage.read_table(further[0][0]).set_index(["variant", "subject", "metric"])["mean"]
+    entries = make_further(world, "table4", further).entries.query("origin == 'ours'")
+    values = entries.set_index(["row", "metric"])["value"]
+    for subject in world.subjects:
+        for row, variant in ((subject, "brain_encoding"), (f"{subject}, guided", "guided")):
+            for metric in ("pixcorr", "brain_correlation_V1"):
+                assert values[row, metric] == summary[variant, subject, metric]
+
+
+@pytest.mark.parametrize("name", ["table2", "table4"])
+def test_only_brain_correlations_of_what_their_encoder_guided_are_marked(world, further, name):
+    table = make_further(world, name, further)
+    entries = table.entries.query("origin == 'ours'")
+    marked = entries[entries["note"] == tables.SCORED_BY_ITS_GUIDE]
+    rows = {"table2": {"brain encoding, η 1"}, "table4": set(world.subjects)}[name]
+    assert set(marked["row"]) == rows
+    assert set(marked["group"]) == {"Brain correlation"}
+    text = layout.to_markdown(table, comparable=False)
+    assert text.count(" †") == len(marked) + 1
+    assert "- † guided by the encoder that scores it" in text
+    assert r"$\dagger$" in layout.to_latex(table, comparable=False)
+
+
+def test_without_an_encoder_that_guides_nothing_is_marked(world, experiment):
+    assert "†" not in layout.to_markdown(make(world, "table2", experiment), comparable=False)
 
 
 def test_brain_guidance_is_pending_for_every_subject(world, experiment):

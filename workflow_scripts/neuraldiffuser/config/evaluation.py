@@ -17,8 +17,12 @@ class Judge(Section):
     label: str = Field(description="Heading in tables and figures.")
     network: str = Field(description="Key of evaluation.networks.")
     node: str = Field(description="Key of that network's nodes.")
-    measure: Literal["identification", "distance", "frechet_distance", "inception_score"] = Field(
-        description="Two-way identification, 1 - Pearson r, or a quality of the whole set."
+    measure: Literal[
+        "identification", "distance", "kernel_distance", "frechet_distance", "inception_score"
+    ] = Field(
+        description="Two-way identification, 1 - Pearson r, or a quality of the whole set: its "
+        "kernel distance to the stimuli, which suits few images too, Frechet distance, or "
+        "Inception Score."
     )
     level: Literal["early", "middle", "late"] = Field(
         description="Whether the layer speaks for low-level details or for content."
@@ -160,6 +164,15 @@ NSD_JUDGES = (
     judge("clip", "CLIP", "clip", "embedding", "identification", "late"),
     judge("effnet", "EffNet-B", "efficientnet", "pooled", "distance", "late"),
     judge("swav", "SwAV", "swav", "pooled", "distance", "late"),
+    Judge(
+        name="kid",
+        label="KID",
+        network="inception_299",
+        node="pooled",
+        measure="kernel_distance",
+        level="late",
+        minimum_images=3,
+    ),
     Judge(
         name="inception_score",
         label="IS",

@@ -169,6 +169,11 @@ STAGES: dict[str, dict[str, str]] = {
         "bootstrap": "evaluation.bootstrap",
         "comparisons": "evaluation.comparisons",
     },
+    "compare_sweep": {
+        "judges": "evaluation.judges",
+        "variants": "reconstruction.variants",
+        "bootstrap": "evaluation.bootstrap",
+    },
     "derive_findings": {
         "findings": "evaluation.findings",
         "bootstrap": "evaluation.bootstrap",

@@ -100,12 +100,12 @@ def _group_by_network(judges: Iterable[Judge]) -> dict[str, list[Judge]]:
 def _compare(
     original: dict[str, Tensor], reconstructed: dict[str, Tensor], judges: Iterable[Judge]
 ) -> dict[str, Tensor | float]:
-    """One repeat's correlations (n, n), once per node, or its quality as a set."""
+    """One repeat's correlations (n, n), once per node, or its quality as a set, (n,) or one."""
     correlations: dict[str, Tensor] = {}
     results: dict[str, Tensor | float] = {}
     for judge in judges:
         pair = original[judge.node], reconstructed[judge.node]
-        if judge.measure in SET_MEASURES:
+        if judge.measure in QUALITY:
             results[judge.name] = QUALITY[judge.measure](*pair)
             continue
         if judge.node not in correlations:
@@ -120,6 +120,8 @@ def _conclude(
     """A judge's value from what it saw of every repeat."""
     if judge.measure in SET_MEASURES:
         return float(np.mean(views))
+    if judge.measure == "kernel_distance":
+        return torch.stack(list(views), dim=1).cpu().numpy()
     if judge.measure == "distance":
         return correlation_distance(torch.stack(list(views))).numpy()
     return IDENTIFICATION[identification](torch.stack(list(views))).numpy()

@@ -9,7 +9,7 @@ import pandas as pd
 
 from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
 from neuraldiffuser.errors import ConfigError
-from neuraldiffuser.evaluation import contrasts
+from neuraldiffuser.evaluation import contrasts, sweep
 from neuraldiffuser.evaluation.metrics import AREAS, DIRECTIONS, brain_metric
 from neuraldiffuser.evaluation.predictors import (
     DECODER,
@@ -21,9 +21,11 @@ from neuraldiffuser.evaluation.predictors import (
 )
 from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
 from neuraldiffuser.evaluation.statistics import bootstrap_mean
+from neuraldiffuser.evaluation.variants import FEATURE_WORDS, GUIDED, UNGUIDED, WRONG_IMAGE
 
-GUIDED, UNGUIDED, WRONG_IMAGE = "guided", "unguided", "wrong_image"
 GROUND_TRUTH = "ground_truth_guided"
+CONSISTENCY = "consistency"
+GUIDANCE, SWEEP, DECODERS = "guidance", "sweep", "decoders"  # what sentences are about
 DETAILS = {  # of the brain correlations, only the configured direction is told in words
     brain_metric(area, direction, of_ceiling=of_ceiling)
     for area in AREAS
@@ -101,7 +103,7 @@ class Difference:
 
 def claimed_differences(settings: FindingSettings) -> list[Difference]:
     """What guidance must show, fixed before anything is measured."""
-    gains = ["pixcorr", *settings.early, "consistency"]
+    gains = list_gains(settings)
     tolerated = f"loses less than {settings.late_margin:g}"
     return [
         *(Difference(GUIDED, UNGUIDED, name, "is above zero", above(0)) for name in gains),
@@ -114,9 +116,15 @@ def claimed_differences(settings: FindingSettings) -> list[Difference]:
     ]
 
 
+def list_gains(settings: FindingSettings) -> list[str]:
+    """The metrics that guidance should raise."""
+    return ["pixcorr", *settings.early, CONSISTENCY]
+
+
 def build_findings(
     *,
     comparisons: pd.DataFrame,
+    swept: pd.DataFrame,
     summary: pd.DataFrame,
     predictors: pd.DataFrame,
     retrieval: Mapping[str, pd.DataFrame],
@@ -131,6 +139,7 @@ def build_findings(
 
     Args:
         comparisons: table of ``summary.compare``.
+        swept: table of ``sweep.compare_lines``.
         summary: table of ``summary.summarise``.
         predictors: table of ``contrasts.compare_predictors``.
         retrieval, decoding: by subject, the tables of their rules.
@@ -149,6 +158,8 @@ def build_findings(
             observations.append(_estimate_difference(row, "").observe())
         for difference in claimed:
             claims.append(_claim(_estimate_difference(row, difference.words), difference.rule))
+    observations.extend(observe_guidance(comparisons, list_gains(settings)))
+    observations.extend(observe_sweep(swept))
     gain = contrasts.name_retrieval(**settings.pretraining_gain.model_dump())
     claims.extend(claim_pretraining(predictors, gain))
     observations.extend(observe_controls(predictors, gain))
@@ -188,6 +199,70 @@ def _claim(estimate: Estimate, rule: Rule) -> dict[str, Any]:
     return estimate.observe() | {"holds": holds, "sentence": write_sentence(estimate, holds)}
 
 
+def observe_guidance(comparisons: pd.DataFrame, gains: Iterable[str]) -> Iterable[dict[str, Any]]:
+    """Every gain by guidance beside what features that do not belong to the image achieve.
+
+    Args:
+        comparisons: table of ``summary.compare``.
+        gains: metrics that guidance should raise.
+    """
+    beside = comparisons[comparisons["variant_b"] == UNGUIDED]
+    for metric in gains:
+        rows = {row.variant_a: row for row in beside[beside["metric"] == metric].itertuples()}
+        controls = {name: rows[name] for name in FEATURE_WORDS if name in rows}
+        if GUIDED in rows and controls:
+            row = rows[GUIDED]
+            name = f"guided minus unguided, beside its controls: {row.label}"
+            estimate = Estimate(name, row.difference, row.low, row.high, row.n, row.unit)
+            sentence = tell_controls(row, controls)
+            yield estimate.observe() | {"sentence": sentence, "about": GUIDANCE}
+
+
+def tell_controls(row: Any, controls: Mapping[str, Any]) -> str:
+    """A gain by guidance and those under its controls; of consistency, what it cannot prove."""
+    told = [f"{FEATURE_WORDS[name]} {_write_change(each)}" for name, each in controls.items()]
+    sentence = (
+        f"{row.label} beside no guidance: guided by the image's own features {_write_change(row)}, "
+        f"by {' and by '.join(told)} ({row.n} images)."
+    )
+    return f"{sentence} {_judge_consistency(controls)}" if row.metric == CONSISTENCY else sentence
+
+
+def _write_change(row: Any) -> str:
+    value, low, high = (f"{end:+.3f}" for end in (row.difference, row.low, row.high))
+    return f"{value} [{low}, {high}]".replace("-", "\N{MINUS SIGN}")
+
+
+def _judge_consistency(controls: Mapping[str, Any]) -> str:
+    """What consistency under the controls says of consistency."""
+    rising = [FEATURE_WORDS[name] for name, row in controls.items() if row.low > 0]
+    if not rising:
+        return (
+            "Under no control does consistency measurably rise here; but whatever draws all "
+            "repeats to one picture raises it, so alone it proves nothing."
+        )
+    under = "both controls" if len(rising) == 2 else f"guidance by {rising[0]}"
+    return (
+        f"Consistency rises under {under}, though nothing there tells of the image: alone it "
+        "proves nothing."
+    )
+
+
+def observe_sweep(swept: pd.DataFrame) -> Iterable[dict[str, Any]]:
+    """Whether detail rises and quality falls as guidance grows.
+
+    Args:
+        swept: table of ``sweep.compare_lines``.
+    """
+    for told in sweep.tell_lines(swept):
+        row = told.row
+        place = sweep.write_place(row["line"], row["place"])
+        name = f"sweep of {row['line']}: {_words(row['variant'])} ({place}) minus no guidance"
+        ends = row["difference"], row["low"], row["high"], row["n"], row["unit"]
+        observed = Estimate(f"{name}: {row['label']}", *ends).observe()
+        yield observed | {"sentence": told.sentence, "about": SWEEP}
+
+
 def claim_pretraining(predictors: pd.DataFrame, measure: str) -> Iterable[dict[str, Any]]:
     """Finetuning after pretraining beats training from scratch on held-out retrieval.
 
@@ -222,7 +297,7 @@ def observe_controls(predictors: pd.DataFrame, measure: str) -> Iterable[dict[st
             control = CONTROL_WORDS[row.second]
             name = f"decoder minus {control}, {row.split} images: {contrasts.describe(row.measure)}"
             estimate = Estimate(name, row.difference, row.low, row.high, row.n, row.unit)
-            yield estimate.observe() | {"sentence": tell_contrast(row)}
+            yield estimate.observe() | {"sentence": tell_contrast(row), "about": DECODERS}
 
 
 def _over_subjects(predictors: pd.DataFrame) -> pd.DataFrame:

@@ -1,10 +1,12 @@
 """Values per image and repeat as a table with the columns id, repeat, metric and value."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from neuraldiffuser import storage
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.images import name_ids
 
@@ -37,6 +39,15 @@ def _rows(ids: np.ndarray, metric: str, values: np.ndarray) -> pd.DataFrame:
             "look at their reconstructions and run the variant again."
         )
     return rows
+
+
+def read_by_run(paths: Iterable[Path | str]) -> dict[tuple[str, str], list[pd.DataFrame]]:
+    """The tables of each variant and subject, which are the folders they lie in."""
+    tables: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    for path in map(Path, paths):
+        key = path.parent.parent.name, path.parent.name
+        tables.setdefault(key, []).append(storage.read_table(path))
+    return tables
 
 
 def average_per_image(tables: list[pd.DataFrame]) -> pd.DataFrame:

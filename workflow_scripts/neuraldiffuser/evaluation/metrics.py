@@ -43,8 +43,9 @@ MEASURES = {
     "distance": ("1 - correlation", False, "network"),
     "frechet_distance": ("squared distance", False, "set"),
     "inception_score": ("exponential of nats", True, "set"),
+    "kernel_distance": ("squared distance", False, "set"),
 }
-SET_MEASURES = tuple(name for name, (_, _, kind) in MEASURES.items() if kind == "set")
+SET_MEASURES = ("frechet_distance", "inception_score")  # one number, not one per image
 
 
 def brain_metric(area: str, direction: str = "", *, of_ceiling: bool = False) -> str:

@@ -1,7 +1,8 @@
-"""Qualities of a whole set of images: Frechet distance and Inception Score, by torchmetrics.
+"""Qualities of a whole set of images: Frechet and kernel distance, and Inception Score.
 
-Both are biased for few images: the Frechet distance upwards (and with fewer images than features
-its covariance is of deficient rank), the Inception Score downwards.
+Frechet distance and Inception Score, by torchmetrics, are biased for few images: the Frechet
+distance upwards (and with fewer images than features its covariance is of deficient rank), the
+Inception Score downwards. The kernel distance has no bias, so it serves few images too.
 """
 
 import warnings
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from neuraldiffuser.errors import DataError
 
+FEWEST = 3  # images that have a kernel distance
 SPLITS = 10  # of the images, as in Salimans et al. (2016)
 
 
@@ -63,4 +65,47 @@ def inception_score(stimuli: Tensor, reconstructions: Tensor) -> float:
         return float(metric.compute()[0])
 
 
-QUALITY = {"frechet_distance": frechet_distance, "inception_score": inception_score}
+def kernel_distance(stimuli: Tensor, reconstructions: Tensor) -> Tensor:
+    """Each image's value in the squared kernel distance of two sets of features; lower is better.
+
+    The squared maximum mean discrepancy of Gretton et al. (2012, Lemma 6 with pairs, Eq. 4) under
+    the kernel of Binkowski et al. (2018, KID): the mean over i != j of
+
+        k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i),    k(a, b) = (a b / d + 1)^3.
+
+    It has no bias and may be negative. No stimulus meets its own reconstruction, with which it is
+    no random pair. The values are those of the jackknife: they average exactly to the distance,
+    and resampling them gives its interval over images.
+
+    Args:
+        stimuli, reconstructions: (n, d), row by row of the same images.
+
+    Returns:
+        (n,) float64.
+
+    Raises:
+        DataError: fewer than three images.
+    """
+    number = len(stimuli)
+    if number < FEWEST:
+        raise DataError(
+            f"a kernel distance needs {FEWEST} images, but there are only {number}; raise "
+            "minimum_images of this judge."
+        )
+    across = _kernel(stimuli, reconstructions)
+    pairs = _kernel(stimuli, stimuli) + _kernel(reconstructions, reconstructions)
+    pairs = (pairs - across - across.T).fill_diagonal_(0)
+    means = pairs.sum(dim=1) / (number - 1)
+    return (2 * (number - 1) * means - number * means.mean()) / (number - 2)
+
+
+def _kernel(first: Tensor, second: Tensor) -> Tensor:
+    """Polynomial kernel of every row with every row: (n, d) and (m, d) to (n, m) float64."""
+    return (first.double() @ second.double().T / first.shape[1] + 1) ** 3
+
+
+QUALITY = {
+    "frechet_distance": frechet_distance,
+    "inception_score": inception_score,
+    "kernel_distance": kernel_distance,
+}

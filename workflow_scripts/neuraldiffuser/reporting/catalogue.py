@@ -6,6 +6,7 @@ Imports nothing, so that the rules can ask for exactly these artefacts.
 FIGURES: dict[str, tuple[str, ...]] = {
     "examples": ("images", "reconstructions", "stimuli"),
     "differences": ("comparisons",),
+    "sweep": ("sweep",),
     "metrics": ("summary",),
     "figure5": ("decoding",),
     "figure8": ("images", "reconstructions", "stimuli"),

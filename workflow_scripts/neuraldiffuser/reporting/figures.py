@@ -17,7 +17,15 @@ from neuraldiffuser import storage
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.metrics import AREAS, brain_metric
 from neuraldiffuser.nsd import rois
-from neuraldiffuser.reporting import decoder_figures, labels, pictures, plots, style, words
+from neuraldiffuser.reporting import (
+    decoder_figures,
+    labels,
+    pictures,
+    plots,
+    style,
+    sweep_figures,
+    words,
+)
 from neuraldiffuser.reporting.result import Figure
 from neuraldiffuser.reporting.sources import Sources
 
@@ -28,6 +36,10 @@ REGION_LABELS = {name: name for name in rois.LABELS} | {
     rois.WHOLE: "Whole Vis.",
 }
 NOT_COMPUTED = "not computed"
+MARKED = (
+    f"Where a variant is marked {labels.SCORED}, this very model guided it: there the value says "
+    "how well the guidance was followed, not how good the image is."
+)
 
 
 def draw_differences(sources: Sources, experiment: Presentation) -> Figure:
@@ -194,27 +206,25 @@ def _add_subject_legend(figure: MatplotlibFigure, ax: Axes, markers: dict[str, s
 
 
 def draw_brain_correlation(sources: Sources, experiment: Presentation) -> Figure:
-    """Brain correlation of every variant by region."""
+    """Brain correlation by region of every variant but the columns of the sweep."""
     data = pick_brain_correlation(sources.table("summary"), experiment)
-    shown = [labels.label_variant(name) for name in experiment.run]
-    series = [name for name in shown if len(data) and name in set(data["series"])]
+    variants = experiment.variants
     looks = style.variant_colours(experiment.run)
-    colours = {
-        labels.label_variant(name): looks[name]
-        for name in experiment.run
-        if labels.label_variant(name) in series
-    }
+    here = set(data["series"])
+    named = {labels.mark_scored(name, variants): name for name in experiment.run}
+    colours = {label: looks[name] for label, name in named.items() if label in here}
+    marked = any(labels.is_guided_by_encoder(named[label], variants) for label in colours)
     figure, (ax,) = style.new_figure(width=8.4, height=3.3)
     plots.plot_regions(data, ax=ax, colours=colours, markers={"all": "o", "stimulus": "o"})
     if len(data):
         ax.set_ylabel("correlation with measured responses")
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(series), 4))
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(colours), 4))
     return Figure(
         title="Brain correlation",
         caption="An encoding model predicts the responses to a reconstruction; the value is their "
         "correlation with the measured responses (mean of a test image's trials), region by "
-        "region, averaged over subjects, with bootstrap intervals over images. The metric "
-        "knows nothing of the networks that guide.",
+        "region, averaged over subjects, with bootstrap intervals over images. "
+        + (MARKED if marked else "The model took no part in guidance."),
         alt=_tell_regions(data, experiment),
         data=data,
         image=style.encode_figure(figure),
@@ -227,17 +237,31 @@ def pick_brain_correlation(summary: pd.DataFrame, experiment: Presentation) -> p
     if summary.empty:
         return pd.DataFrame(columns=columns)
     rows = pick_summary(summary, experiment)
-    rows = rows[rows["metric"].isin(AREA_METRICS) & (rows["subject"] == "all")]
+    rows = rows[
+        rows["metric"].isin(AREA_METRICS)
+        & (rows["subject"] == "all")
+        & rows["variant"].isin(list_beside_sweep(experiment))
+    ]
     named = rows.assign(
-        region=rows["metric"].map(AREA_METRICS), series=rows["label"], value=rows["mean"]
+        region=rows["metric"].map(AREA_METRICS),
+        series=[labels.mark_scored(name, experiment.variants) for name in rows["variant"]],
+        value=rows["mean"],
     )
     return named[columns].reset_index(drop=True)
+
+
+def list_beside_sweep(experiment: Presentation) -> list[str]:
+    """The variants that were run, without the columns of the sweep, which has its own figure."""
+    kept = (experiment.report.headline, experiment.report.baseline)
+    return [
+        name for name in experiment.run if name in kept or not labels.is_of_sweep(name, experiment)
+    ]
 
 
 def _tell_regions(data: pd.DataFrame, experiment: Presentation) -> str:
     if data.empty:
         return "No brain correlation has been measured."
-    wanted = labels.label_variant(experiment.report.headline)
+    wanted = labels.mark_scored(experiment.report.headline, experiment.variants)
     part = data[data["series"] == wanted]
     told = [f"{row.region} {words.write_number(row.value)}" for row in part.itertuples()]
     return f"{wanted}: " + ", ".join(told) + "."
@@ -341,6 +365,7 @@ def _tell_encoder(data: pd.DataFrame) -> str:
 FIGURES: dict[str, Callable[[Sources, Presentation], Figure]] = {
     "examples": pictures.show_examples,
     "differences": draw_differences,
+    "sweep": sweep_figures.draw_sweep,
     "metrics": draw_metrics,
     "figure5": decoder_figures.draw_decoding,
     "figure8": pictures.show_hyperparameters,

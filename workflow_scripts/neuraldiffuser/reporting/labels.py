@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from neuraldiffuser.config.evaluation import Judge
-from neuraldiffuser.config.reconstruction import Variant
+from neuraldiffuser.config.reconstruction import Selection, Term, Variant
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.contrasts import RETRIEVAL, SINGLE_LAYERS
 from neuraldiffuser.evaluation.metrics import AREAS, Metric, brain_metric, metrics_of
@@ -24,6 +24,9 @@ GROUPS = (LOW, HIGH, REPEATS, BRAIN, RETRIEVED, QUALITY, SIZE)
 GROUP_OF_KIND = {"pixels": LOW, "repeats": REPEATS, "brain": BRAIN, "set": QUALITY}
 GROUP_OF_LEVEL = {"early": LOW, "middle": LOW, "late": HIGH}
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
+SCORED = "†"  # marks brain correlations of images that their own judge guided
+# What images follow under each guidance function.
+FOLLOWED = {"clip_layers": "features", "encoder": "voxels", "color": "colours"}
 
 
 def metrics_in_order(judges: Iterable[Judge]) -> dict[str, Metric]:
@@ -106,33 +109,62 @@ def label_variant(name: str) -> str:
 
 
 def guidance_scale(name: str, variants: Mapping[str, Variant]) -> float | None:
-    """The guidance scale kappa that the configuration fixes; 0 without guidance, None if auto."""
-    variant = variants[name]
-    if variant.guidance == "none":
+    """The guidance scale kappa that the configuration fixes; 0 without guidance, None if auto.
+
+    A sum of functions has no scale of its own: None.
+    """
+    terms = variants[name].terms
+    if not terms:
         return 0.0
-    lender = variants.get(variant.scale, variant)
-    if lender.scale == "auto":
+    if len(terms) > 1:
         return None
-    return lender.scale * variant.scale_factor
+    ((function, term),) = terms.items()
+    return _term_scale(function, term, variants)
+
+
+def _term_scale(function: str, term: Term, variants: Mapping[str, Variant]) -> float | None:
+    lender = variants.get(term.scale)
+    scale = lender.terms[function].scale if lender else term.scale
+    return None if scale == "auto" else scale * term.scale_factor
+
+
+def is_guided_by_encoder(name: str, variants: Mapping[str, Variant]) -> bool:
+    """Whether the encoder that scores brain correlations guided the variant's images."""
+    return "encoder" in variants[name].terms
+
+
+def mark_scored(name: str, variants: Mapping[str, Variant]) -> str:
+    """A variant's name beside its brain correlations, marked where their judge guided it."""
+    mark = f" {SCORED}" if is_guided_by_encoder(name, variants) else ""
+    return label_variant(name) + mark
+
+
+def is_of_sweep(name: str, experiment: Presentation) -> bool:
+    """Whether a variant varies scale and strength of the headline's guidance, or has none."""
+    variant = experiment.variants[name]
+    functions = experiment.variants[experiment.report.headline].terms.keys()
+    alike = not variant.terms or variant.terms.keys() == functions
+    return alike and variant.features == "own" and name not in experiment.selections
 
 
 def order_by_guidance(names: Iterable[str], variants: Mapping[str, Variant]) -> list[str]:
-    """Variants without guidance first, then by scale and strength; controls come last."""
+    """Variants without guidance first, then by function, scale and strength; controls last."""
     return sorted(names, key=lambda name: _rank(name, variants))
 
 
-def _rank(name: str, variants: Mapping[str, Variant]) -> tuple[bool, float, float]:
+def _rank(name: str, variants: Mapping[str, Variant]) -> tuple:
     variant = variants[name]
     scale = guidance_scale(name, variants)
     relative = variant.scale_factor if scale is None else scale
-    return variant.features != "own", relative, variant.strength if relative else 0.0
+    strength = variant.strength if relative else 0.0
+    return variant.features != "own", tuple(variant.terms), relative, strength
 
 
 def describe_guidance(name: str, variants: Mapping[str, Variant]) -> str:
     """Guidance scale and strength on two lines; a calibrated scale is given relative to it."""
     variant = variants[name]
     scale = guidance_scale(name, variants)
-    if scale == 0:
+    if not variant.terms:
         return "no guidance\nκ 0"
     shown = f"× {variant.scale_factor:g}" if scale is None else words.group_thousands(scale)
     return f"κ {shown}\nη {variant.strength:g}"
@@ -142,17 +174,35 @@ def describe_variant(name: str, variants: Mapping[str, Variant]) -> str:
     """What a variant does, in one phrase."""
     variant = variants[name]
     source = {"brain": "decoded embeddings", "stimulus": "ground-truth embeddings"}[variant.source]
-    if variant.guidance == "none":
+    if not variant.terms:
         return f"{source}, no guidance"
-    features = {
-        "own": "the image's own features",
-        "another_image": "another image's features",
-        "mean": "the mean feature",
-    }[variant.features]
-    scale = guidance_scale(name, variants)
-    if scale is None:
-        times = "" if variant.scale_factor == 1 else f"{variant.scale_factor:g} times "
-        shown = f"{times}calibrated"
-    else:
-        shown = words.group_thousands(scale)
-    return f"{source}, guided by {features}, κ {shown}, η {variant.strength:g}"
+    whose = {"own": "the image's own", "another_image": "another image's", "mean": "the mean"}
+    followed = words.join_words([FOLLOWED.get(function, function) for function in variant.terms])
+    scales = [_describe_scale(*term, variants) for term in variant.terms.items()]
+    return (
+        f"{source}, guided by {whose[variant.features]} {followed}, "
+        f"κ {words.join_words(scales)}, η {variant.strength:g}"
+    )
+
+
+def _describe_scale(function: str, term: Term, variants: Mapping[str, Variant]) -> str:
+    scale = _term_scale(function, term, variants)
+    if scale is not None:
+        return words.group_thousands(scale)
+    return "calibrated" if term.scale_factor == 1 else f"{term.scale_factor:g} times calibrated"
+
+
+def label_functions(variant: Variant) -> str:
+    """The guidance functions of a variant: ``CLIP layers + colours``."""
+    return " + ".join(label_function(name) for name in variant.terms)
+
+
+def label_function(name: str) -> str:
+    """The name of a guidance function."""
+    known = {"clip_layers": "CLIP layers", "encoder": "brain encoding", "color": "colours"}
+    return known.get(name) or name.replace("_", " ")
+
+
+def label_selection(selection: Selection) -> str:
+    """How one repeat of an image is chosen."""
+    return {"decoded_features": "best repeat by decoded features"}[selection.by]

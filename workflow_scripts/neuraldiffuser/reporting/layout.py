@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from neuraldiffuser.reporting import words
-from neuraldiffuser.reporting.labels import ARROWS, GROUPS
-from neuraldiffuser.reporting.tables import OURS, PAPER, PENDING, Table
+from neuraldiffuser.reporting.labels import ARROWS, GROUPS, SCORED
+from neuraldiffuser.reporting.tables import OURS, PAPER, PENDING, SCORED_BY_ITS_GUIDE, Table
 
 EMPTY = "\N{EN DASH}"
 OUR_PART = "This experiment"
@@ -80,6 +80,8 @@ def list_notes(table: Table) -> list[str]:
         f"{label}: {note or 'not computed'}."
         for label, note in zip(missing["label"], missing["note"].fillna(""), strict=True)
     )
+    if (table.entries["note"] == SCORED_BY_ITS_GUIDE).any():
+        notes.append(f"{SCORED} {SCORED_BY_ITS_GUIDE}.")
     return [*notes, *told]
 
 
@@ -117,6 +119,7 @@ def _fill_cells(entries: pd.DataFrame, *, comparable: bool) -> dict[tuple[str, s
             continue
         if entry.origin == OURS:
             number = words.write_number(entry.value, unit=entry.unit).removesuffix(" %")
+            number += f" {SCORED}" if entry.note == SCORED_BY_ITS_GUIDE else ""
             cells[place] = replace(
                 cells.get(place, Cell()), number=number, interval=_write_interval(entry)
             )
@@ -175,6 +178,7 @@ LATEX = {
     "η": r"$\eta$",
     "×": r"$\times$",
     words.MINUS: r"$-$",
+    SCORED: r"$\dagger$",
     EMPTY: "--",
     "\N{NARROW NO-BREAK SPACE}": r"\,",
 }

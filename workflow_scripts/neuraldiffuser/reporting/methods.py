@@ -2,7 +2,6 @@
 
 from neuraldiffuser.config.decoder import DecoderSettings
 from neuraldiffuser.config.description import Description
-from neuraldiffuser.config.encoding import EncodingSettings
 from neuraldiffuser.config.evaluation import Evaluation
 from neuraldiffuser.config.targets import TargetSettings
 from neuraldiffuser.reporting import labels, words
@@ -54,9 +53,21 @@ ALIGNMENTS = {
     "held-out training images",
     "none": "not aligned",
 }
-LOSSES = {
+CLIP_LOSSES = {
     "sum_squares": "the sum of squared differences over all layers (Eq. 14)",
     "weighted_mean": "mean squared differences, weighted by layer as in the released code",
+}
+ENCODER_LOSSES = {
+    "mean_squares": "mean squared differences",
+    "correlation": "one minus the correlation over voxels",
+}
+WEIGHTINGS = {
+    "equal": "each voxel counting alike",
+    "accuracy": "voxels weighted by the model's squared correlation on held-out training images",
+}
+SELECTIONS = {
+    "decoded_features": "the repeat whose CLIP layers are most like the decoded ones, which looks "
+    "at no test stimulus",
 }
 GUIDED_STEPS = {"first": "first", "last": "last"}
 TWEEDIE = {"exact": "exactly", "released": "with the released code's coefficient"}
@@ -96,7 +107,7 @@ def write_methods(description: Description) -> list[tuple[str, str]]:
         ("Embeddings", _tell_targets(description.targets)),
         ("Decoders", _tell_decoders(description)),
         ("Reconstruction", _tell_reconstruction(description)),
-        ("Encoding models", _tell_encoding(description.encoding)),
+        ("Encoding models", _tell_encoding(description)),
         ("Evaluation", _tell_evaluation(description.evaluation)),
     ]
 
@@ -165,34 +176,105 @@ def _tell_budget(decoder: DecoderSettings) -> str:
 
 
 def _tell_reconstruction(description: Description) -> str:
-    sampler, layers = description.reconstruction, description.targets.clip_image.layers
+    sampler = description.reconstruction
     run = int(sampler.steps * sampler.strength)
     noise = NOISE_LEVELS[sampler.noise_timestep]
     return (
         f"Image-to-image sampling from the decoded latent with {noise}: the last {run} of "
         f"{sampler.steps} DDIM steps, classifier-free guidance "
         f"{sampler.classifier_free_scale:g}, self-attention guidance "
-        f"{sampler.self_attention_scale:g}. Primary visual feature guidance acts on the "
-        f"{GUIDED_STEPS[sampler.guided_steps]} η of these steps. It compares {len(layers)} decoded "
-        "CLIP layers with those of the image behind the clean estimate, by "
-        f"{LOSSES[sampler.guidance_loss]}; the estimate is computed {TWEEDIE[sampler.tweedie]}. "
+        f"{sampler.self_attention_scale:g}. Guidance acts on the "
+        f"{GUIDED_STEPS[sampler.guided_steps]} η of these steps; the clean estimate behind it is "
+        f"computed {TWEEDIE[sampler.tweedie]}. {_tell_functions(description)}"
         f"{words.write_count(sampler.repeats, 'repeat')} per image, from the same noise in every "
-        f"variant. Variants: {_tell_variants(description)}."
+        f"variant; the network computes in {sampler.precision}, the guidance functions in float32. "
+        f"Variants: {_tell_variants(description)}."
     )
+
+
+def _tell_functions(description: Description) -> str:
+    """A sentence for every guidance function that a variant of the run uses."""
+    reconstruction = description.reconstruction
+    used = {
+        function
+        for name in reconstruction.run
+        for function in reconstruction.variant_of(name).terms
+    }
+    return "".join(f"{tell(description)} " for name, tell in FUNCTIONS.items() if name in used)
+
+
+def _tell_clip_layers(description: Description) -> str:
+    layers = words.write_count(len(description.targets.clip_image.layers), "decoded CLIP layer")
+    loss = description.reconstruction.guidance.clip_layers.loss
+    return (
+        f"Primary visual feature guidance compares {layers} with those of the image behind that "
+        f"estimate, by {CLIP_LOSSES[loss]}."
+    )
+
+
+def _tell_encoder(description: Description) -> str:
+    settings = description.reconstruction.guidance.encoder
+    share = "the voxels" if settings.share == 1 else f"{100 * settings.share:g} % of the voxels"
+    return (
+        f"Guidance by brain encoding compares {share} of {words.join_words([*settings.regions])} "
+        "that the encoding model predicts for that image with the measured ones, by "
+        f"{ENCODER_LOSSES[settings.loss]}, {WEIGHTINGS[settings.weighting]}."
+    )
+
+
+def _tell_color(description: Description) -> str:
+    grid = description.reconstruction.guidance.color.grid
+    return (
+        f"Guidance by colours compares the mean colours of {grid} × {grid} cells with those of the "
+        "image that the decoded latent stands for."
+    )
+
+
+def _tell_edges(description: Description) -> str:
+    settings = description.reconstruction.guidance.edges
+    return (
+        f"Guidance by edges compares edge strengths at {settings.size} pixels, blurred over "
+        f"{settings.blur:g}, with those of the image that the decoded latent stands for."
+    )
+
+
+FUNCTIONS = {
+    "clip_layers": _tell_clip_layers,
+    "encoder": _tell_encoder,
+    "color": _tell_color,
+    "edges": _tell_edges,
+}
 
 
 def _tell_variants(description: Description) -> str:
-    variants = dict(description.reconstruction.variants)
-    return "; ".join(
-        f"{labels.label_variant(name)} ({labels.describe_variant(name, variants)})"
+    variants, selections = description.presentation.variants, description.presentation.selections
+    told = []
+    for name in description.reconstruction.run:
+        if name in selections:
+            selection = selections[name]
+            what = f"of {labels.label_variant(selection.of)}, {SELECTIONS[selection.by]}"
+        else:
+            what = labels.describe_variant(name, variants)
+        told.append(f"{labels.label_variant(name)} ({what})")
+    return "; ".join(told)
+
+
+def _tell_encoding(description: Description) -> str:
+    variants = description.presentation.variants
+    guided = [
+        labels.label_variant(name)
         for name in description.reconstruction.run
+        if labels.is_guided_by_encoder(name, variants)
+    ]
+    part = (
+        f"It guides {words.join_words(guided)}, whose brain correlation it therefore cannot judge, "
+        "and takes no other part in decoding or guidance."
+        if guided
+        else "It takes no part in decoding or guidance."
     )
-
-
-def _tell_encoding(encoding: EncodingSettings) -> str:
     return (
-        f"A GNet-style encoding model per subject, {ENCODERS[encoding.source]}, predicts the "
-        "response of every voxel to an image. It takes no part in decoding or guidance."
+        f"A GNet-style encoding model per subject, {ENCODERS[description.encoding.source]}, "
+        f"predicts the response of every voxel to an image. {part}"
     )
 
 

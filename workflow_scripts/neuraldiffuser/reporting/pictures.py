@@ -119,7 +119,7 @@ def show_hyperparameters(sources: Sources, experiment: Presentation) -> Figure:
 
 def order_columns(experiment: Presentation) -> list[Column]:
     """A column per guidance scale and strength that was run, from none to most."""
-    names = [n for n in experiment.brain_variants() if experiment.variants[n].features == "own"]
+    names = [n for n in experiment.brain_variants() if labels.is_of_sweep(n, experiment)]
     return [
         Column(labels.describe_guidance(name, experiment.variants), name, experiment.subjects[0])
         for name in labels.order_by_guidance(names, experiment.variants)

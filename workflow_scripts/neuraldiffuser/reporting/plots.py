@@ -121,6 +121,41 @@ def plot_variants(
     return ax
 
 
+def plot_sweep(data: pd.DataFrame, *, ax: Axes, colour: str, looks: Mapping[str, Mapping]) -> Axes:
+    """One metric along a line of growing guidance, beside no guidance; upwards is better.
+
+    Args:
+        data: columns position (on the horizontal axis), features, difference, low, high, direction.
+        ax: where to draw.
+        colour: of the points that the image's own features guide.
+        looks: marker and colour of the points that other features guide.
+    """
+    own = data[data["features"] == "own"].sort_values("position")
+    ax.axhline(0, color=INK, linewidth=0.9)
+    ax.plot([0, *own["position"]], [0, *own["difference"]], color=colour, linewidth=1.2, alpha=0.6)
+    ax.vlines(own["position"], own["low"], own["high"], color=colour, linewidth=1.8)
+    ax.plot(own["position"], own["difference"], "o", color=colour, markersize=4.6)
+    for features, look in looks.items():
+        part = data[data["features"] == features]
+        places = part["position"] + look["shift"]
+        ax.vlines(places, part["low"], part["high"], color=look["color"], linewidth=1.4)
+        ax.plot(
+            places,
+            part["difference"],
+            look["marker"],
+            color=look["color"],
+            markersize=4.6,
+            markeredgecolor=PAPER,
+            markeredgewidth=0.5,
+        )
+    if (data["direction"] == "lower").any() and not ax.yaxis_inverted():
+        ax.invert_yaxis()
+    ax.margins(x=0.05)
+    ax.grid(axis="y")
+    ax.locator_params(axis="y", nbins=4)
+    return ax
+
+
 def plot_decoding(data: pd.DataFrame, *, ax: Axes, colours: Mapping[str, str]) -> Axes:
     """Bars per target and subject with deviations, and marks of what others score.
 

@@ -35,6 +35,11 @@ CITATION = (
     "Haoyu Li, Hao Wu, Badong Chen: NeuralDiffuser: Neuroscience-inspired Diffusion Guidance for "
     "fMRI Visual Reconstruction, IEEE Transactions on Image Processing 34 (2025), 552-565,"
 )
+TOPICS = {  # of the sentences among the observations, in the report's order
+    "guidance": "Guidance beside its controls",
+    "sweep": "As guidance grows",
+    "decoders": "The decoders beside their controls",
+}
 DATA = ("noise_ceiling",)
 BACKGROUND = ("encoder_accuracy", "training_curves")
 PICTURES = ("examples", "figure8", "figure9", "figure10")
@@ -132,10 +137,11 @@ def describe_experiment(description: Description, card: DataCard) -> dict[str, A
 
 
 def tell_findings(findings: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Claims and observations as sentences, how many claims hold, and what the controls reach."""
+    """Claims and observations as sentences, how many claims hold, and what is told by topic."""
     claims = [tell_finding(claim) | {"holds": claim["holds"]} for claim in findings["claims"]]
     held = sum(claim["holds"] for claim in claims)
     observed = findings["observations"]
+    told = {about: [o["sentence"] for o in observed if o.get("about") == about] for about in TOPICS}
     if not claims:
         verdict = "This experiment makes no claim: what its claims need has not been run."
     elif held == len(claims):
@@ -145,7 +151,7 @@ def tell_findings(findings: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[s
     return {
         "claims": claims,
         "verdict": verdict,
-        "controls": [found["sentence"] for found in observed if "sentence" in found],
+        "topics": [(TOPICS[about], sentences) for about, sentences in told.items() if sentences],
         "observations": [tell_finding(found) for found in observed if "sentence" not in found],
     }
 
@@ -243,6 +249,7 @@ def show_calibrations(sources: Sources) -> dict[str, Any] | None:
     shown = pd.DataFrame(
         {
             "variant": found["variant"].map(labels.label_variant),
+            "function": found["function"].map(labels.label_function),
             "embeddings of": found["subject"].map(labels.label_subject),
             "scale κ": found["scale"].map(lambda value: f"{value:.4g}"),
             "ratio to the denoiser": found["ratio"].map(words.write_number),

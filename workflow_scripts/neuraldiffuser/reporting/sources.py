@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from neuraldiffuser import storage
@@ -73,6 +72,7 @@ def _control_training(path: Path) -> dict[str, str]:
 IDENTITIES: dict[str, Callable[[Path], dict[str, str]]] = {
     "summary": _nobody,
     "comparisons": _nobody,
+    "sweep": _nobody,
     "stimuli": _nobody,
     "decoding": _subject,
     "retrieval": _subject,
@@ -99,12 +99,10 @@ def read_chances(sources: Sources) -> pd.DataFrame:
 
 
 def read_calibrations(sources: Sources) -> pd.DataFrame:
-    """The calibrated guidance scales: variant, subject, scale and what else the files hold."""
+    """The calibrated guidance scales: variant, subject, function, scale and their ratios."""
     rows: list[dict[str, Any]] = [
-        who | _flat(storage.read_json(path)) for who, path in sources.files("calibrations")
+        who | {"function": function} | found
+        for who, path in sources.files("calibrations")
+        for function, found in storage.read_json(path).items()
     ]
     return pd.DataFrame(rows)
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if np.isscalar(value)}

@@ -26,6 +26,10 @@ from neuraldiffuser.reporting.sources import Sources, read_chances
 
 OURS, PAPER, PENDING = "ours", "paper", "pending"
 PUBLISHED = "as published"
+SCORED_BY_ITS_GUIDE = (
+    "guided by the encoder that scores it, so this brain correlation says how well the guidance "
+    "was followed, not how good the image is"
+)
 
 # column of the paper's tables: (name of our metric, factor from the paper's unit to ours)
 PERCENT = 0.01
@@ -100,13 +104,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a table is made: its words, its rows from our results, and its file of the paper's."""
+    """How a table is made: its words, the paper's files and how their rows are named, our rows."""
 
     title: str
     caption: str
-    paper: str
+    papers: Mapping[str, Callable[[pd.DataFrame, Presentation], pd.Series]]
     pick: Callable[[Sources, Presentation], pd.DataFrame]
-    name_paper_rows: Callable[[pd.DataFrame, Presentation], pd.Series]
     metrics_in_rows: bool = True
 
 
@@ -121,7 +124,13 @@ def make_table(name: str, *, sources: Sources, experiment: Presentation, paper: 
     """
     recipe = TABLES[name]
     ours = recipe.pick(sources, experiment).reindex(columns=ENTRY)
-    published = read_paper(paper / recipe.paper, recipe, experiment)
+    published = pd.concat(
+        [
+            read_paper(paper / file, name_rows, experiment)
+            for file, name_rows in recipe.papers.items()
+        ],
+        ignore_index=True,
+    )
     if experiment.comparable:
         ours = add_differences(ours, published)
     entries = pd.concat([ours, published], ignore_index=True)
@@ -137,10 +146,16 @@ def read_table(name: str, path: Path) -> Table:
     return Table(recipe.title, recipe.caption, entries, recipe.metrics_in_rows)
 
 
-def read_paper(path: Path, recipe: Recipe, experiment: Presentation) -> pd.DataFrame:
-    """The paper's values as entries in our units."""
+def read_paper(
+    path: Path,
+    name_rows: Callable[[pd.DataFrame, Presentation], pd.Series],
+    experiment: Presentation,
+) -> pd.DataFrame:
+    """The paper's values as entries in our units; a file of single values makes one row."""
     wide = storage.read_table(path)
-    rows = recipe.name_paper_rows(wide, experiment)
+    if list(wide.columns) == ["metric", "value"]:
+        wide = wide.set_index("metric").T
+    rows = name_rows(wide, experiment)
     columns = [column for column in wide.columns if column in PAPER_METRICS]
     entries = [
         _paper_entry(row, column, value, experiment)
@@ -191,29 +206,42 @@ def add_differences(ours: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame
 
 
 def pick_headline(sources: Sources, experiment: Presentation) -> pd.DataFrame:
-    """Table 1: the headline variant over all subjects."""
-    row = "NeuralDiffuser"
+    """Table 1: the headline variant over all subjects, and its selections of one repeat."""
+    headline = experiment.report.headline
+    names = {headline: METHOD} | {
+        name: f"{METHOD}, {labels.label_selection(selection)}"
+        for name, selection in experiment.selections.items()
+        if selection.of == headline
+    }
     summary = _summary_entries(sources, experiment)
     chosen = summary[
-        (summary["variant"] == experiment.report.headline)
+        summary["variant"].isin(names)
         & (summary["subject"] == "all")
         & summary["group"].isin((labels.LOW, labels.HIGH))
     ]
+    rank = list(names).index
+    chosen = chosen.sort_values("variant", key=lambda v: v.map(rank), kind="stable")
     retrieval = (
         _retrieval_entries(sources, experiment)
         .groupby("metric", sort=False)
         .mean(numeric_only=True)
     )
     averaged = [
-        {"metric": name, "value": values["value"], "note": "mean over subjects"}
+        {
+            "variant": headline,
+            "metric": name,
+            "value": values["value"],
+            "note": "mean over subjects",
+        }
         | describe_metric(name, experiment)
         for name, values in retrieval.iterrows()
     ]
-    return _as_entries(pd.concat([chosen, pd.DataFrame(averaged)], ignore_index=True), row)
+    both = pd.concat([chosen, pd.DataFrame(averaged)], ignore_index=True)
+    return _as_entries(both, both["variant"].map(names))
 
 
 def pick_variants(sources: Sources, experiment: Presentation) -> pd.DataFrame:
-    """Table 2: every variant that decodes brains, over all subjects; planned ones as pending."""
+    """Table 2: every variant that decodes brains, over all subjects; of the sweep, also pending."""
     summary = _summary_entries(sources, experiment)
     brain = labels.order_by_guidance(
         (name for name, variant in experiment.variants.items() if variant.source == "brain"),
@@ -225,10 +253,15 @@ def pick_variants(sources: Sources, experiment: Presentation) -> pd.DataFrame:
     waiting = [
         {"origin": PENDING, "row": names[name], "note": "pending: not run in this experiment"}
         for name in brain
-        if name not in experiment.run
+        if name not in experiment.run and _belongs_to_table_2(name, experiment)
     ]
     ours = _as_entries(chosen, chosen["variant"].map(names))
     return pd.concat([ours, pd.DataFrame(waiting)], ignore_index=True)
+
+
+def _belongs_to_table_2(name: str, experiment: Presentation) -> bool:
+    is_control = experiment.variants[name].features != "own"
+    return is_control or labels.is_of_sweep(name, experiment)
 
 
 def pick_subjects(sources: Sources, experiment: Presentation) -> pd.DataFrame:
@@ -242,12 +275,24 @@ def pick_subjects(sources: Sources, experiment: Presentation) -> pd.DataFrame:
     return _as_entries(both, both["subject"] if len(both) else pd.Series(dtype=str))
 
 
-def pick_brain_guidance(sources: Sources, experiment: Presentation) -> pd.DataFrame:  # noqa: ARG001
-    """Table 4: guidance by a brain encoding model, which no variant offers yet."""
-    note = "pending: guidance by the brain encoding model is not built yet"
-    return pd.DataFrame(
-        [{"origin": PENDING, "row": subject, "note": note} for subject in experiment.subjects]
-    )
+def pick_brain_guidance(sources: Sources, experiment: Presentation) -> pd.DataFrame:
+    """Table 4: guidance by the brain-encoding model for each subject, the headline beside it."""
+    if BRAIN_ENCODING not in experiment.run:
+        note = f"pending: the variant {BRAIN_ENCODING} is not run in this experiment"
+        return pd.DataFrame(
+            [{"origin": PENDING, "row": subject, "note": note} for subject in experiment.subjects]
+        )
+    headline = experiment.report.headline
+    beside = {
+        BRAIN_ENCODING: {subject: subject for subject in experiment.subjects},
+        headline: {who: f"{who}, {labels.label_variant(headline)}" for who in experiment.subjects},
+    }
+    summary = _summary_entries(sources, experiment)
+    parts = []
+    for variant, names in beside.items():
+        chosen = summary[(summary["variant"] == variant) & summary["subject"].isin(names)]
+        parts.append(_as_entries(chosen, chosen["subject"].map(names)))
+    return pd.concat(parts, ignore_index=True)
 
 
 def pick_retrieval(sources: Sources, experiment: Presentation) -> pd.DataFrame:
@@ -332,6 +377,8 @@ def _rank_decoder(found: tuple[dict[str, str], Path]) -> tuple[int, int]:
     return labels.rank_target(who["target"]), list(STAGE_ENDINGS).index(who["stage"])
 
 
+METHOD = "NeuralDiffuser"
+BRAIN_ENCODING = "brain_encoding"
 CHANCE = "chance"
 POOL_ENDINGS = {DRAWN: "", ALL: "_all"}
 STAGE_ENDINGS = {"pretrained": "pretraining", "finetuned": "subject"}
@@ -359,10 +406,18 @@ def _summary_entries(sources: Sources, experiment: Presentation) -> pd.DataFrame
     described = pd.DataFrame(
         [describe_metric(name, experiment) for name in ranked["metric"]], index=ranked.index
     )
+    scored = {
+        name
+        for name in experiment.variants
+        if labels.is_guided_by_encoder(name, experiment.variants)
+    }
+    judged = ranked["variant"].isin(scored) & (described["group"] == labels.BRAIN)
+    notes = ranked["note"] if "note" in ranked else pd.Series(index=ranked.index, dtype=object)
     return (
         ranked.drop(columns=described.columns, errors="ignore")
         .join(described)
         .rename(columns={"mean": "value"})
+        .assign(note=notes.astype(object).mask(judged, SCORED_BY_ITS_GUIDE))
     )
 
 
@@ -390,9 +445,15 @@ def _retrieval_entries(sources: Sources, experiment: Presentation) -> pd.DataFra
 def name_variant_row(name: str, experiment: Presentation) -> str:
     """A variant by its scale and strength, so that it meets the paper's; a control by its name."""
     variant = experiment.variants[name]
-    scale = labels.guidance_scale(name, experiment.variants)
+    if name in experiment.selections:
+        selection = experiment.selections[name]
+        row = name_variant_row(selection.of, experiment)
+        return f"{row}, {labels.label_selection(selection)}"
     if variant.features != "own":
         return labels.label_variant(name)
+    if not labels.is_of_sweep(name, experiment):
+        return f"{labels.label_functions(variant)}, η {variant.strength:g}"
+    scale = labels.guidance_scale(name, experiment.variants)
     if scale is None:
         return f"κ × {variant.scale_factor:g}, η {variant.strength:g}"
     return name_hyperparameters(scale, variant.strength)
@@ -417,6 +478,11 @@ def name_by_method(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  
     return wide["method"]
 
 
+def name_best_of_five(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # noqa: ARG001
+    """The paper's row of its best of five repeats, whose choice it does not define."""
+    return pd.Series([f"{METHOD}, best of 5 (rule undefined in the paper)"] * len(wide))
+
+
 def name_by_subject(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # noqa: ARG001
     """The paper's rows of Tables 3 and 4."""
     return wide["subject"]
@@ -437,33 +503,32 @@ TABLES: Mapping[str, Recipe] = {
         title="Table 1. Comparison with published methods",
         caption="Mean over repeats, subjects and test images. The rivals' values are as published; "
         "none was measured here.",
-        paper="table1_comparison.csv",
+        papers={"table1_comparison.csv": name_by_method, "best_of_five.csv": name_best_of_five},
         pick=pick_headline,
-        name_paper_rows=name_by_method,
         metrics_in_rows=False,
     ),
     "table2": Recipe(
         title="Table 2. Guidance scale and strength",
         caption="Guidance scale κ and strength η; κ 0 is no guidance, κ × 1 the scale calibrated "
-        "on held-out training images. Mean over repeats, subjects and test images.",
-        paper="table2_guidance.csv",
+        "on held-out training images. Below stand other guidance functions and selections of one "
+        "repeat, where they were run, and the controls. Mean over repeats (of a selection, the "
+        "chosen ones), subjects and test images.",
+        papers={"table2_guidance.csv": name_by_hyperparameters},
         pick=pick_variants,
-        name_paper_rows=name_by_hyperparameters,
     ),
     "table3": Recipe(
         title="Table 3. Each subject",
         caption="The headline variant for each subject: mean over repeats and test images; "
         "retrieval by the vote of the guidance layers.",
-        paper="table3_subjects.csv",
+        papers={"table3_subjects.csv": name_by_subject},
         pick=pick_subjects,
-        name_paper_rows=name_by_subject,
     ),
     "table4": Recipe(
         title="Table 4. Guidance by a brain encoding model",
-        caption="Guidance through a model that predicts brain responses, instead of CLIP layers.",
-        paper="table4_brain_encoding_guidance.csv",
+        caption="Guidance through a model that predicts brain responses, instead of CLIP layers: "
+        "it draws predicted voxels towards the measured ones. Beside it the headline variant.",
+        papers={"table4_brain_encoding_guidance.csv": name_by_subject},
         pick=pick_brain_guidance,
-        name_paper_rows=name_by_subject,
     ),
     "retrieval_by_embedding": Recipe(
         title="Retrieval by each embedding",
@@ -472,9 +537,8 @@ TABLES: Mapping[str, Recipe] = {
         "controls. Besides its tables the paper gives one pair of numbers, for the high-level "
         "pipeline alone (section 5.3). They are read here as those of its own text decoder: the "
         "sentence speaks of MindEye, to which Table 1 gives far more.",
-        paper="text_only_retrieval.csv",
+        papers={"text_only_retrieval.csv": name_text_retrieval},
         pick=pick_retrieval,
-        name_paper_rows=name_text_retrieval,
         metrics_in_rows=False,
     ),
     "decoder_sizes": Recipe(
@@ -485,9 +549,8 @@ TABLES: Mapping[str, Recipe] = {
         "of its section 6, which cuts decimals off. The channel blocks of the released mixer count "
         "among the paper's weights, but they never reach the output, so here they stay as they "
         "are.",
-        paper="model_cost.csv",
+        papers={"model_cost.csv": name_by_size},
         pick=pick_sizes,
-        name_paper_rows=name_by_size,
         metrics_in_rows=False,
     ),
 }
