@@ -137,6 +137,10 @@ class Guidance:
     kappa: float
     eta: float
 
+    def loss(self, image: Tensor, networks: Networks, settings: Any) -> Tensor:
+        """L of an image (1, 3, h, w) in [0, 1]."""
+        return layer_loss(clip_features(image, networks.tower, self), self, settings)
+
 
 def clip_features(image: Tensor, tower: nn.Module, guidance: Guidance) -> dict[int, Tensor]:
     """An image (1, 3, h, w) in [0, 1] to {layer: (tokens, width)}, through the whole tower."""
@@ -205,8 +209,7 @@ def guidance_loss(
     z_hat = guided_latent(z, timestep, condition, networks, settings)
     scaled = z_hat / networks.autoencoder.config.scaling_factor
     image = (networks.autoencoder.decode(scaled).sample / 2 + 0.5).clamp(0, 1)
-    features = clip_features(image, networks.tower, guidance)
-    return layer_loss(features, guidance, settings)
+    return guidance.loss(image, networks, settings)
 
 
 # --- self-attention guidance ------------------------------------------------------------------
