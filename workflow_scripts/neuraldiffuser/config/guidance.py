@@ -92,7 +92,7 @@ class EncoderSettings(FunctionSettings):
 class ColorSettings(FunctionSettings):
     """Mean colours on a grid, beside those of the image that the decoded latent stands for."""
 
-    grid: int = Field(8, ge=1, description="Cells a side.")
+    grid: int = Field(8, ge=1, description="Cells a side; divides the image's.")
 
 
 class EdgesSettings(FunctionSettings):
