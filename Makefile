@@ -29,7 +29,7 @@ demo: $(READY) ## the whole workflow on the miniature world, offline, in minutes
 	@$(RUN) $(MINIATURE)
 	@echo "Done. Open results/mini/report.html"
 
-demo-sweep: $(READY) ## adds the wider sweep of guidance scales and controls to the demo
+demo-sweep: $(READY) ## adds to the demo the sweep of guidance scales and the other guidance functions
 	@$(RUN) $(MINIATURE) config/mini_sweep.yaml
 	@echo "Done. Open results/mini/report.html"
 
