@@ -270,8 +270,8 @@ def test_where_consistency_rises_under_no_control_it_still_proves_nothing():
     still = dict.fromkeys(RISING, (-0.02, 0.03))
     told = tell(build(DIFFERENCES | still), "guidance")[-1]
     assert told.endswith(
-        "Under no control does consistency measurably rise here; but whatever draws all repeats to "
-        "one picture raises it, so alone it proves nothing."
+        "Here consistency measurably rises under no control; still it compares repeats with one "
+        "another and not with the stimulus: alone it proves nothing."
     )
 
 

@@ -238,8 +238,8 @@ def _judge_consistency(controls: Mapping[str, Any]) -> str:
     rising = [FEATURE_WORDS[name] for name, row in controls.items() if row.low > 0]
     if not rising:
         return (
-            "Under no control does consistency measurably rise here; but whatever draws all "
-            "repeats to one picture raises it, so alone it proves nothing."
+            "Here consistency measurably rises under no control; still it compares repeats with "
+            "one another and not with the stimulus: alone it proves nothing."
         )
     under = "both controls" if len(rising) == 2 else f"guidance by {rising[0]}"
     return (

@@ -193,14 +193,20 @@ def _tell_reconstruction(description: Description) -> str:
 
 
 def _tell_functions(description: Description) -> str:
-    """A sentence for every guidance function that a variant of the run uses."""
+    """Sentences for every guidance function that a variant of the run uses."""
     reconstruction = description.reconstruction
-    used = {
-        function
-        for name in reconstruction.run
-        for function in reconstruction.variant_of(name).terms
-    }
-    return "".join(f"{tell(description)} " for name, tell in FUNCTIONS.items() if name in used)
+    run = [reconstruction.variant_of(name) for name in reconstruction.run]
+    used = dict.fromkeys(function for variant in run for function in variant.terms)
+    told = [_tell_function(name, description) for name in used]
+    return "".join(f"{sentence} " for sentence in told)
+
+
+def _tell_function(name: str, description: Description) -> str:
+    """What a function does, with its settings; one that has no words here tells of itself."""
+    if name in FUNCTIONS:
+        return FUNCTIONS[name](description)
+    fields = type(description.reconstruction.guidance).model_fields
+    return f"Guidance by {labels.label_function(name)}: {fields[name].description}"
 
 
 def _tell_clip_layers(description: Description) -> str:

@@ -95,7 +95,7 @@ def _label_places(ax: Axes, part: pd.DataFrame, *, last: bool) -> None:
     """Names of the places below the lowest row, ticks below all."""
     places = part.drop_duplicates("position").sort_values("position")
     times = "× " if part["line"].iloc[0] == sweep.SCALE else ""
-    names = ["none", *(f"{times}{place:g}" for place in places["place"])]
+    names = ["0", *(f"{times}{place:g}" for place in places["place"])]
     ax.set_xticks([0, *places["position"]], names if last else [""] * len(names))
 
 
