@@ -8,6 +8,7 @@ from pathlib import Path
 
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
+from neuraldiffuser.config.reconstruction import Variant
 from neuraldiffuser.evaluation.findings import build_findings
 
 
@@ -21,6 +22,7 @@ def derive_findings(
     path_to_decoding: list[Path],
     path_to_voxels: list[Path],
     path_to_findings: Path,
+    variants: dict[str, Variant],
     findings: FindingSettings,
     bootstrap: BootstrapSettings,
 ) -> None:
@@ -36,6 +38,7 @@ def derive_findings(
             Path(path).stem: storage.read_array(path, "voxel/noise_ceiling")
             for path in path_to_voxels
         },
+        guided_by_encoder=[name for name, one in variants.items() if "encoder" in one.terms],
         settings=findings,
         bootstrap=bootstrap,
     )

@@ -79,6 +79,7 @@ def build(differences=DIFFERENCES, *, settings=SETTINGS, contrasts=CONTRASTS, sw
     return build_findings(
         comparisons=pd.DataFrame(rows),
         swept=pd.DataFrame(swept, columns=SWEEP),
+        guided_by_encoder=["brain_encoding"],
         summary=pd.DataFrame([head | ends | {"mean": numbers["ground_truth"]}]),
         predictors=pd.DataFrame(compared),
         retrieval={
@@ -328,6 +329,18 @@ def test_metrics_that_nobody_named_are_observations_and_details_stay_in_the_tabl
     names = [entry["name"] for entry in build(DIFFERENCES | extra)["observations"]]
     assert "guided minus unguided: SSIM" in names
     assert not [name for name in names if "IMAGES_PER_VOXEL" in name]
+
+
+def test_brain_correlations_of_what_their_encoder_guided_say_so():
+    extra = {
+        (name, "unguided", metric): (0.1, 0.2)
+        for name in ("brain_encoding", "color")
+        for metric in ("brain_correlation_V1", "ssim")
+    }
+    names = [entry["name"] for entry in build(DIFFERENCES | extra)["observations"]]
+    warned = "brain encoding minus unguided (guided by the encoder that scores it)"
+    assert [name for name in names if "encoder" in name] == [f"{warned}: BRAIN_CORRELATION_V1"]
+    assert "color minus unguided: BRAIN_CORRELATION_V1" in names
 
 
 def test_the_mean_feature_stands_beside_the_decoder():

@@ -455,6 +455,7 @@ def test_from_values_to_findings(folder, guided, embeddings, decoding, path_to_v
         path_to_decoding=[decoding],
         path_to_voxels=[path_to_voxels],
         path_to_findings=folder / "findings.json",
+        variants=Reconstruction().variants,
         findings=FindingSettings(early=("early",), late=(), noise_ceiling=(20, 40)),
         bootstrap=BOOTSTRAP,
     )

@@ -175,6 +175,7 @@ STAGES: dict[str, dict[str, str]] = {
         "bootstrap": "evaluation.bootstrap",
     },
     "derive_findings": {
+        "variants": "reconstruction.variants",
         "findings": "evaluation.findings",
         "bootstrap": "evaluation.bootstrap",
     },

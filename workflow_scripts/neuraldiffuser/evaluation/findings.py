@@ -1,6 +1,6 @@
 """What the evaluation claims in words, each claim judged by its numbers alone."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
 from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.evaluation import contrasts, sweep
-from neuraldiffuser.evaluation.metrics import AREAS, DIRECTIONS, brain_metric
+from neuraldiffuser.evaluation.metrics import AREAS, DIRECTIONS, METRICS, brain_metric
 from neuraldiffuser.evaluation.predictors import (
     DECODER,
     LAYER_MEAN,
@@ -130,6 +130,7 @@ def build_findings(
     retrieval: Mapping[str, pd.DataFrame],
     decoding: Mapping[str, pd.DataFrame],
     noise_ceilings: Mapping[str, np.ndarray],
+    guided_by_encoder: Collection[str],
     settings: FindingSettings,
     bootstrap: BootstrapSettings,
 ) -> dict[str, list[dict[str, Any]]]:
@@ -144,6 +145,7 @@ def build_findings(
         predictors: table of ``contrasts.compare_predictors``.
         retrieval, decoding: by subject, the tables of their rules.
         noise_ceilings: by subject (voxels,) percent of variance.
+        guided_by_encoder: variants that the encoder guided, which scores brain correlations.
         settings: metrics and thresholds named beforehand.
         bootstrap: for the mean noise ceiling over voxels.
 
@@ -155,7 +157,8 @@ def build_findings(
     for row in comparisons.itertuples():
         claimed = [d for d in differences if _is_about(d, row)]
         if not claimed and row.metric not in DETAILS:
-            observations.append(_estimate_difference(row, "").observe())
+            words = _warn_of_judge(row, guided_by_encoder)
+            observations.append(_estimate_difference(row, words).observe())
         for difference in claimed:
             claims.append(_claim(_estimate_difference(row, difference.words), difference.rule))
     observations.extend(observe_guidance(comparisons, list_gains(settings)))
@@ -182,6 +185,13 @@ def build_findings(
 def _is_about(difference: Difference, row: Any) -> bool:
     about = (difference.first, difference.second, difference.metric)
     return about == (row.variant_a, row.variant_b, row.metric)
+
+
+def _warn_of_judge(row: Any, guided_by_encoder: Collection[str]) -> str:
+    """What to say of a brain correlation whose judge guided the images."""
+    judged = {row.variant_a, row.variant_b} & set(guided_by_encoder)
+    is_brain = row.metric in METRICS and METRICS[row.metric].kind == "brain"
+    return "(guided by the encoder that scores it)" if judged and is_brain else ""
 
 
 def _estimate_difference(row: Any, words: str) -> Estimate:
