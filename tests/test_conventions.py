@@ -19,6 +19,9 @@ SOURCES = sorted(SCRIPTS.rglob("*.py"))
 RULE = re.compile(r"^rule (\w+):\n((?:(?:[ \t]+.*)?\n)+)", re.MULTILINE)
 DIRECTIVES = {"output", "log", "benchmark", "conda", "threads", "resources", "params", "message"}
 
+# In which data flow through the library's sub-packages.
+STAGE_ORDER = ("nsd", "features", "decoders", "encoding", "diffusion", "evaluation", "reporting")
+
 # What they bring is checked against its source, so no change of code fetches it again.
 VERIFIED_ON_ARRIVAL = {
     "fetch_file",
@@ -111,6 +114,22 @@ def test_declared_settings_are_the_arguments_that_the_adapter_leaves_open(path):
     assert set(STAGES[stage]) == arguments - given, (
         "a key declared but not read reruns for nothing; one read but not declared is stale"
     )
+
+
+@pytest.mark.parametrize("stage", STAGE_ORDER)
+def test_a_stage_of_the_library_imports_no_later_one(stage):
+    later = "|".join(STAGE_ORDER[STAGE_ORDER.index(stage) + 1 :]) or "nothing"
+    found = {
+        str(path.relative_to(SCRIPTS)): names
+        for path in sorted((SCRIPTS / "neuraldiffuser" / stage).rglob("*.py"))
+        if (names := re.findall(rf"\bneuraldiffuser\.(?:{later})\b", path.read_text()))
+    }
+    assert not found, "data flow one way: move what both need to the earlier stage"
+
+
+def test_the_documented_order_of_stages_is_this_one():
+    order = ", ".join(f"`{stage}`" for stage in STAGE_ORDER)
+    assert order in (REPOSITORY / "docs" / "architecture.md").read_text()
 
 
 def test_every_stage_has_a_rule():

@@ -1,8 +1,37 @@
-"""What a sidecar says of the files that a job read."""
+"""What a sidecar says of a job, of its run and of the files that it read."""
 
 import hashlib
+import json
+from types import SimpleNamespace
 
-from neuraldiffuser import provenance, storage
+from neuraldiffuser import provenance, runtime, storage
+
+
+def make_job(folder, name):
+    """What Snakemake hands to a script without settings."""
+    return SimpleNamespace(
+        rule="draw_regions",
+        input=[],
+        output=[str(folder / name)],
+        log=[str(folder / f"{name}.log")],
+        params=SimpleNamespace(settings=json.dumps({}), code="as written"),
+        resources={},
+        threads=1,
+        wildcards=[],
+    )
+
+
+def test_what_a_run_finds_out_stands_beside_what_it_made(tmp_path, monkeypatch):
+    """And beside nothing that the next job makes."""
+    monkeypatch.setattr(runtime, "_start", lambda _execution: None)  # leaves this process's log
+    monkeypatch.setattr(runtime, "OFFLINE", {})
+    for name, facts in {"first": {"scales": {"color": 2.5}, "clipped": 3}, "second": {}}.items():
+        with runtime.job(make_job(tmp_path, name)):
+            runtime.record(**facts)
+            (tmp_path / name).write_bytes(b"anything")
+        sidecar = storage.read_json(provenance.sidecar_path(tmp_path / name))
+        assert sidecar["measured"] == facts
+        assert sidecar["stage"] == "draw_regions"
 
 
 def test_an_artefact_is_called_by_the_digest_in_its_sidecar(tmp_path):

@@ -74,6 +74,8 @@ def calibrate_guidance(
                 ratio=automatic[name].ratio,
                 progress=bar.update,
             ).as_dict()
+    scales = {name: calibrated["scale"] for name, calibrated in found.items()}
+    runtime.record(scales=scales, clipped_gradients=engine.clipped.total)
     storage.write_json(path_to_calibration, found)
 
 

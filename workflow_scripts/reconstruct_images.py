@@ -79,6 +79,7 @@ def reconstruct_images(
         images = reconstruct(
             inputs, engine, repeats=settings.repeats, guided=guided, progress=bar.update
         )
+    runtime.record(scales=scales, clipped_gradients=engine.clipped.total)
     made_with = {"seed": seed, "clipped_gradients": engine.clipped.total}
     attributes = loading.describe(variant, scales) | made_with
     store.write_reconstructions(

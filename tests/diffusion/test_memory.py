@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from neuraldiffuser import runtime
 from neuraldiffuser.diffusion import memory
 from neuraldiffuser.diffusion.memory import (
     GIB,
@@ -210,6 +211,22 @@ def test_halving_is_told_of(messages):
         "Memory is exhausted by 8 samples at once; goes on with 4.",
         "Memory is exhausted by 4 samples at once; goes on with 2.",
     ]
+
+
+@pytest.mark.parametrize(("fits", "samples", "decoded"), [(8, 8, 2), (3, 2, 1)])
+def test_the_plan_that_was_kept_to_is_recorded(monkeypatch, fits, samples, decoded):
+    """Parts that no plan sets are those of the whole batch."""
+    monkeypatch.setattr(runtime, "_measured", {})
+    plan = BatchPlan(8, WHOLE_BATCH._replace(decoded=2))
+    run_with_halving(lambda *a: squares(*a, fits=fits), plan, count=10)
+    assert runtime._measured == {
+        "batches": {
+            "samples": samples,
+            "guided": samples,
+            "decoded": decoded,
+            "checkpointed": False,
+        }
+    }
 
 
 def test_what_is_finished_is_not_computed_again():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_models import TEXT_SHAPE
 
+from neuraldiffuser import runtime
 from neuraldiffuser.diffusion.loading import choose_dtype
 from neuraldiffuser.diffusion.models import LatentDiffusion, load_latent_diffusion, load_unet
 from neuraldiffuser.errors import DataError
@@ -49,51 +50,39 @@ def test_images_stay_within_range(model, batch):
     assert images.max() == 1
 
 
-def test_a_cpu_keeps_its_layout_and_is_not_compiled(path_to_stable_diffusion):
+def test_a_cpu_keeps_its_layout(path_to_stable_diffusion):
     model = load_latent_diffusion(path_to_stable_diffusion)
     model.prepare()
-    model.compile()
     assert model.denoiser.unet.conv_in.weight.is_contiguous()
-    assert model.denoiser.unet._compiled_call_impl is None
     assert not torch.backends.cudnn.benchmark
 
 
-def test_a_gpu_is_given_its_layout_and_compiled_networks(
-    path_to_stable_diffusion, batch, monkeypatch
-):
-    """As on a GPU, but run where the test runs, by a compiler that changes no arithmetic."""
+def test_a_gpus_layout_changes_no_result(path_to_stable_diffusion, batch, monkeypatch):
+    """As on a GPU, but run where the test runs."""
     model = load_latent_diffusion(path_to_stable_diffusion, dtype=torch.float64)
     latents, _, condition = batch
 
-    def slopes():
+    def results():
         z = latents.clone().requires_grad_()
         outputs = model.denoise(z, 300, condition, attended=2).noise, model.decode(z)
-        return [torch.autograd.grad(each.square().sum(), z)[0] for each in outputs]
+        return [*outputs, *(torch.autograd.grad(each.square().sum(), z)[0] for each in outputs)]
 
-    with torch.no_grad():
-        expected = [model.denoise(latents, 300, condition).noise, model.decode(latents)]
-    uncompiled = slopes()
+    expected = results()
     monkeypatch.setattr(LatentDiffusion, "device", torch.device("cuda"))
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
-    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
-    compiled, whole = [], torch.nn.Module.compile
-    monkeypatch.setattr(
-        torch.nn.Module,
-        "compile",
-        lambda self, **options: compiled.append(self) or whole(self, backend="eager", **options),
-    )
     model.prepare()
-    model.compile()
     assert torch.backends.cudnn.benchmark
-    assert compiled == [model.denoiser.unet, model.autoencoder.decoder]
     for convolution in (model.denoiser.unet.conv_in, model.autoencoder.decoder.conv_in):
         assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
-    found = [model.denoise(latents, 300, condition).noise, model.decode(latents)]
-    for one, other in zip(found, expected, strict=True):
-        assert torch.allclose(one, other, atol=1e-10)
-    for one, other in zip(slopes(), uncompiled, strict=True):
+    for one, other in zip(results(), expected, strict=True):
         assert other.abs().max() > 1e-3
         assert torch.allclose(one, other, atol=1e-10)
+
+
+def test_what_networks_compute_in_is_recorded(path_to_stable_diffusion, monkeypatch):
+    monkeypatch.setattr(runtime, "_measured", {})
+    load_latent_diffusion(path_to_stable_diffusion, dtype=torch.bfloat16).prepare()
+    assert runtime._measured == {"precision": "bfloat16"}
 
 
 def test_half_precision_on_a_processor_is_remarked_on(caplog, monkeypatch):

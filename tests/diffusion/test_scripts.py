@@ -16,7 +16,7 @@ from tiny_engine import (
     write_receipt,
 )
 
-from neuraldiffuser import storage
+from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.reconstruction import Term, Variant
 from neuraldiffuser.diffusion.store import read_reconstructions
 from neuraldiffuser.errors import DataError
@@ -110,8 +110,10 @@ def test_a_sum_of_one_function_is_that_function(reconstruct):
 
 
 def test_a_calibrated_scale_is_used_also_by_the_variant_that_borrows_it(
-    inputs, reconstruct, tmp_path
+    inputs, reconstruct, tmp_path, monkeypatch
 ):
+    """And told of in the provenance of what it makes."""
+    monkeypatch.setattr(runtime, "_measured", {})
     path = tmp_path / "calibrations" / "lender" / "subj01.json"
     automatic = Variant(scale="auto", ratio=0.4, strength=0.5)
     calibrate_guidance.calibrate_guidance(
@@ -124,12 +126,16 @@ def test_a_calibrated_scale_is_used_also_by_the_variant_that_borrows_it(
     assert function == "clip_layers"
     assert set(found) == {"scale", "ratio", "ratio_low", "ratio_high", "images"}
     assert found["images"] == 3
+    assert runtime._measured["scales"] == {function: found["scale"]}
     by_calibration = reconstruct("lender", automatic, calibrations=[path])
     by_number = reconstruct("number", Variant(scale=found["scale"], strength=0.5))
     assert np.array_equal(by_calibration[1], by_number[1])
     borrows = Variant(scale="lender", scale_factor=0.5, strength=0.5)
     half = reconstruct("half", borrows, calibrations=[path])
     assert half[2]["scale_clip_layers"] == pytest.approx(found["scale"] / 2)
+    assert runtime._measured["scales"] == {function: half[2]["scale_clip_layers"]}
+    assert runtime._measured["clipped_gradients"] == 0
+    assert runtime._measured["precision"] == "float32"
 
 
 @pytest.fixture

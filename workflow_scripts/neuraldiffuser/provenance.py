@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -37,8 +38,20 @@ def write_sidecars(
     code: str,
     device: str,
     seconds: float,
+    measured: Mapping[str, Any],
 ) -> None:
-    """Writes one sidecar per output: what made it, from what, how, where and how long it took."""
+    """Writes one sidecar per output: what made it, from what, how, where and how long it took.
+
+    Args:
+        outputs: the artefacts.
+        inputs: what they were made from; folders are left out.
+        stage: name of the rule.
+        settings: the keys that it read.
+        code: its identity.
+        device: where it computed.
+        seconds: how long.
+        measured: what only the run could tell, such as how many samples fitted into memory.
+    """
     made = {
         "stage": stage,
         "settings": settings,
@@ -48,6 +61,7 @@ def write_sidecars(
         "commit": _commit(),
         "device": device,
         "seconds": round(seconds, 3),
+        "measured": dict(measured),
     }
     for path in outputs:
         described = {"size": path.stat().st_size, "sha256": digest_file(path)}

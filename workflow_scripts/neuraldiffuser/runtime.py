@@ -59,11 +59,17 @@ class Execution:
 
 
 _execution = Execution()
+_measured: dict[str, Any] = {}
 
 
 def execution() -> Execution:
     """The running job's device and threads (one CPU thread outside a job)."""
     return _execution
+
+
+def record(**facts: Any) -> None:
+    """Has what only a run can tell stand under "measured" beside the artefacts of its job."""
+    _measured.update(facts)
 
 
 class _Lines:
@@ -142,6 +148,7 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
     execution = _choose_execution(snakemake)
     _empty_log(execution)
     _start(execution)
+    _measured.clear()
     started = time.monotonic()
     try:
         yield stages.parse_settings(stage, snakemake.params.settings)
@@ -159,6 +166,7 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
         code=snakemake.params.code,
         device=_execution.device,
         seconds=time.monotonic() - started,
+        measured=_measured,
     )
 
 

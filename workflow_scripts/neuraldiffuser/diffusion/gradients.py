@@ -10,8 +10,8 @@ from torch import Tensor
 from neuraldiffuser.diffusion.schedule import Step
 from neuraldiffuser.errors import DataError
 
-# float32 holds the powers of two with these exponents
-LARGEST_EXPONENT = 126
+# float32 holds the powers of two with these exponents, as BIAS + exponent above 23 bits of zeros.
+LARGEST_EXPONENT, BIAS, FRACTION_BITS = 126, 127, 23
 
 
 def pull_back(gradient: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
@@ -46,8 +46,10 @@ def scale_to_unit(gradient: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def shift(gradient: Tensor, exponent: Tensor) -> Tensor:
-    """Each sample's gradient (n, ...) times 2^exponent (n,)."""
-    return torch.ldexp(gradient, exponent.reshape(-1, *[1] * (gradient.ndim - 1)))
+    """Each sample's gradient (n, ...) times 2^exponent, int32 (n,)."""
+    # Written bit by bit: torch.ldexp takes a power, which not every device computes exactly.
+    power = ((exponent + BIAS) << FRACTION_BITS).view(torch.float32)
+    return gradient * power.reshape(-1, *[1] * (gradient.ndim - 1))
 
 
 # --- gradients that are not finite ----------------------------------------------------------

@@ -54,6 +54,16 @@ class BatchPlan:
     parts: Parts = WHOLE_BATCH
     checkpointed: bool = False
 
+    def as_dict(self) -> dict[str, int | bool]:
+        """Plain values for a file."""
+        guided, decoded = (min(part, self.samples) for part in self.parts)
+        return {
+            "samples": self.samples,
+            "guided": guided,
+            "decoded": decoded,
+            "checkpointed": self.checkpointed,
+        }
+
     def halved(self) -> BatchPlan:
         """Half of everything, at least one sample each."""
         parts = (max(min(part, self.samples) // 2, 1) for part in self.parts)
@@ -203,6 +213,7 @@ def run_with_halving(
         if done < count:
             release_memory()
             plan = halve(plan)
+    runtime.record(batches=plan.as_dict())
     return np.concatenate(finished)
 
 

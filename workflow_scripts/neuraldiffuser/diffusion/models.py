@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch._dynamo
 from torch import Tensor, nn
 
+from neuraldiffuser import runtime
 from neuraldiffuser.diffusion.attention import Denoised, Denoiser
 from neuraldiffuser.features.clip_text import load_clip_text
 from neuraldiffuser.features.pretrained import load_pretrained
@@ -57,22 +57,12 @@ class LatentDiffusion:
 
     def prepare(self) -> None:
         """Lays the weights out as a GPU's convolutions read them; on a CPU it gains nothing."""
+        runtime.record(precision=str(self.dtype).removeprefix("torch."))
         if self.device.type == "cpu":
             return
         torch.backends.cudnn.benchmark = True
         for network in (self.denoiser.unet, self.autoencoder):
             network.to(memory_format=torch.channels_last)
-
-    def compile(self) -> None:
-        """Has the networks compiled for a GPU; what cannot be compiled runs as it is.
-
-        The recorder of attention runs as it is, too. Every number of samples is compiled anew.
-        """
-        if self.device.type == "cpu":
-            return
-        torch._dynamo.config.suppress_errors = True
-        self.denoiser.unet.compile(dynamic=False)
-        self.autoencoder.decoder.compile(dynamic=False)
 
 
 def load_latent_diffusion(

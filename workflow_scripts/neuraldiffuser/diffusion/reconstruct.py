@@ -18,6 +18,7 @@ from torch import Tensor
 
 from neuraldiffuser import runtime
 from neuraldiffuser.config.reconstruction import Sampling
+from neuraldiffuser.diffusion.compilation import compile_networks
 from neuraldiffuser.diffusion.embeddings import Embeddings
 from neuraldiffuser.diffusion.gradients import pull_back
 from neuraldiffuser.diffusion.guidance.base import Guidance
@@ -170,8 +171,9 @@ def run_batches(
     with kernels_that_repeat():
         engine.model.prepare()
         plan = choose_plan(embeddings, engine, guided, count=count)
-        if count >= SAMPLES_WORTH_COMPILING:
-            engine.model.compile()
+        if device.type != "cpu" and count >= SAMPLES_WORTH_COMPILING:
+            shape = embeddings.latents.shape[1:]
+            compile_networks(engine.model, plan, shape=shape, guided=guided is not None)
         return run_with_halving(run, plan, count=count)
 
 

@@ -49,11 +49,16 @@ def attention_mask(attention: Tensor, size: tuple[int, int]) -> Tensor:
 
 def gaussian_blur(images: Tensor) -> Tensor:
     """Gaussian blur of (n, c, h, w), reflecting at the borders."""
-    down, across = (torch.from_numpy(blur_matrix(size)).to(images) for size in images.shape[-2:])
+    down, across = (place_blur(size, images.dtype, images.device) for size in images.shape[-2:])
     return down @ images @ across.T
 
 
 @lru_cache(maxsize=16)
+def place_blur(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The blur along an axis, where images are blurred."""
+    return torch.from_numpy(blur_matrix(size)).to(device, dtype)
+
+
 def blur_matrix(size: int) -> np.ndarray:
     """The blur along an axis as a matrix, float64 (size, size); rows sum to one.
 

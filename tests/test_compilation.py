@@ -1,0 +1,100 @@
+"""Compiled networks are used where they agree with the networks as they are written."""
+
+import logging
+import math
+
+import pytest
+import torch
+
+from neuraldiffuser import runtime
+from neuraldiffuser.compilation import compile_checked, find_differences
+
+INPUTS = torch.tensor([3.0, 4.0])
+
+
+@pytest.fixture
+def said(monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("neuraldiffuser"), "propagate", True)
+    monkeypatch.setattr(runtime, "_measured", {})
+    return lambda: caplog.messages
+
+
+def compile_as(monkeypatch, forward):
+    """Has every network "compiled" into a function; gives the networks that were."""
+    compiled = []
+
+    def compile_module(module, **_options):
+        compiled.append(module)
+        module._compiled_call_impl = forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_module)
+    return compiled
+
+
+def respond_with(network):
+    """What a network gives, and its gradient."""
+
+    def respond():
+        z = INPUTS.clone().requires_grad_()
+        outputs = network(z)
+        (gradient,) = torch.autograd.grad(outputs.sum(), z, allow_unused=True)
+        return {"output": outputs.detach(), "gradient": gradient}
+
+    return respond
+
+
+def test_what_agrees_is_used(monkeypatch, said):
+    network = torch.nn.Identity()
+    compile_as(monkeypatch, lambda x: 1.01 * x)
+    compile_checked([network], respond_with(network), name="It")
+    assert torch.equal(network(INPUTS), 1.01 * INPUTS)
+    assert said() == []
+    assert runtime._measured == {"compiled": True}
+
+
+def test_a_network_with_another_gradient_runs_as_written(monkeypatch, said):
+    """Its outputs are right: only the way back is not."""
+    network = torch.nn.Identity()
+    compile_as(monkeypatch, lambda x: x.detach() + 0 * x)
+    compile_checked([network], respond_with(network), name="It")
+    assert network._compiled_call_impl is None
+    assert said() == ["It runs as written: compiled, it gives another gradient"]
+    assert runtime._measured == {"compiled": False}
+
+
+def test_a_network_that_fails_when_compiled_runs_as_written(monkeypatch, said):
+    def fail(_inputs):
+        raise KeyError("its own")
+
+    network = torch.nn.Identity()
+    compile_as(monkeypatch, fail)
+    compile_checked([network], respond_with(network), name="It")
+    assert torch.equal(network(INPUTS), INPUTS)
+    assert said() == ["It runs as written: compiling fails with KeyError: 'its own'"]
+
+
+@pytest.mark.usefixtures("said")
+@pytest.mark.parametrize("factor", [1, 2])
+def test_networks_are_tried_once(monkeypatch, factor):
+    network = torch.nn.Identity()
+    compiled = compile_as(monkeypatch, lambda x: factor * x)
+    for _ in range(2):
+        compile_checked([network], respond_with(network), name="It")
+    assert compiled == [network]
+
+
+def test_nothing_is_run_where_nothing_is_compiled():
+    compile_checked([], None, name="It")
+
+
+def test_differences_beyond_rounding_are_found():
+    first = {"a": 1.0, "b": 0.5, "c": 1e-5, "d": 1.0}
+    second = {"a": 1.05, "b": 0.46, "c": 3e-5, "d": math.nan}
+    as_tensors = [{name: torch.tensor(x) for name, x in one.items()} for one in (first, second)]
+    assert find_differences(*as_tensors) == ["c", "d"]
+    assert find_differences(*as_tensors, negligible=1e-3) == ["d"]
+
+
+def test_tensors_of_equal_norm_differ_where_they_point_elsewhere():
+    one, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    assert find_differences({"a": one}, {"a": other}) == ["a"]

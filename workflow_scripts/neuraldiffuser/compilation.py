@@ -1,0 +1,90 @@
+"""Compiled networks, used only where they give what the networks give as they are written.
+
+torch 2.13 compiles some backward passes wrongly without a word: a nearest-neighbour enlargement
+behind a residual block sends gradients of zero to everything before it. So both are run once, and
+compared, before anything counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from weakref import WeakSet
+
+import torch
+import torch._dynamo
+from torch import Tensor, nn
+
+from neuraldiffuser import runtime
+
+TOLERANCE = 0.1  # of a norm: half precision rounds differently when compiled
+# Sizes, with and without gradients, in which one piece of code is compiled before it is given up.
+# torch's own limit of 8 is passed by blocks that several places of a network share.
+COMPILED_FORMS = 64
+
+SHOWN = 3  # names in the log
+
+_tried: WeakSet[nn.Module] = WeakSet()
+
+
+def compile_checked(
+    parts: Iterable[nn.Module],
+    respond: Callable[[], Mapping[str, Tensor]],
+    *,
+    name: str,
+    negligible: float = 0.0,
+    **options: bool,
+) -> None:
+    """Has parts of a model compiled, unless that changes what the model gives; once for each part.
+
+    What cannot be compiled runs as it is written. Random numbers are the same either way.
+
+    Args:
+        parts: modules of the model.
+        respond: runs the model from equal inputs and gives what shall agree, by name, gradients
+            among it where they are needed.
+        name: the model's, for the log.
+        negligible: share of the largest norm that a difference may have in any case.
+        options: of ``torch.compile``.
+    """
+    parts = [part for part in parts if part not in _tried]
+    if not parts:
+        return
+    from torch._inductor import config  # takes a second
+
+    torch._dynamo.config.suppress_errors = True
+    torch._dynamo.config.recompile_limit = COMPILED_FORMS
+    config.fallback_random = True
+    _tried.update(parts)
+    written = respond()
+    for part in parts:
+        part.compile(**options)
+    objection = find_objection(written, respond, negligible)
+    if objection:
+        for part in parts:
+            part._compiled_call_impl = None  # torch has no public way back
+        runtime.logger.warning("%s runs as written: %s", name, objection)
+    runtime.record(compiled=not objection)
+
+
+def find_objection(
+    written: Mapping[str, Tensor], respond: Callable[[], Mapping[str, Tensor]], negligible: float
+) -> str:
+    """Why compiled parts are not to be used; nothing where they are."""
+    try:
+        wrong = find_differences(written, respond(), negligible)
+    except Exception as error:  # a compiler raises what it likes, and late
+        return f"compiling fails with {type(error).__name__}: {error}"
+    return f"compiled, it gives another {', another '.join(wrong[:SHOWN])}" if wrong else ""
+
+
+def find_differences(
+    first: Mapping[str, Tensor], second: Mapping[str, Tensor], negligible: float = 0.0
+) -> list[str]:
+    """Names under which tensors differ by more than rounding explains; NaN differs from all."""
+    norms = {name: float(one.float().norm()) for name, one in first.items()}
+    floor = negligible * max(norms.values())
+    return [
+        name
+        for name, norm in norms.items()
+        if not float((first[name] - second[name]).float().norm()) <= TOLERANCE * norm + floor
+    ]
