@@ -305,7 +305,7 @@ def test_the_sweep_is_told_with_the_differences_behind_its_sentences():
         ("sweep of strength: v 1 (η 1) minus no guidance: pixcorr", 0.25),
         ("sweep of strength: v 1 (η 1) minus no guidance: late", -0.25),
     ]
-    assert told[0]["sentence"].startswith("As the guidance strength η grows to 1 at κ × 1, detail")
+    assert told[0]["sentence"].startswith("As the guidance strength η grows to 1 at κ × 1: detail")
 
 
 def test_a_variant_that_did_not_run_makes_no_claim():

@@ -218,7 +218,7 @@ def write_sweep(world: World) -> None:
                         (axis, 1.0, place, variant, features, reference, "unguided", metric)
                     )
                     aspect = (
-                        "quality" if late else "repeats" if metric == "consistency" else "detail"
+                        "content" if late else "repeats" if metric == "consistency" else "detail"
                     )
                     ends = change, change - 0.012, change + 0.013
                     rows[-1] += (metric, aspect, *ends, world.images, unit, direction)

@@ -16,7 +16,7 @@ from neuraldiffuser.evaluation.summary import Values, compare
 from neuraldiffuser.evaluation.variants import GUIDED, UNGUIDED
 
 SCALE, STRENGTH = "scale", "strength"
-DETAIL, QUALITY, REPEATS = "detail", "quality", "repeats"
+DETAIL, CONTENT, QUALITY, REPEATS = "detail", "content", "quality", "repeats"
 FEWEST = 2  # guided points that make a line
 OWN = "own"  # features of the image itself; others guide the controls
 SWEEP = ["line", "fixed", "place", "variant", "features", "reference_place", "reference", "metric"]
@@ -82,12 +82,10 @@ def _find_longest(axis: str, variants: Mapping[str, Variant]) -> Line:
 
 
 def aspect_of(metric: Metric) -> str:
-    """What a metric speaks for: detail, quality, likeness of repeats, or nothing of these."""
-    if metric.kind == "brain":
-        return ""
-    if metric.kind == "repeats":
-        return REPEATS
-    return {"early": DETAIL, "late": QUALITY}.get(metric.level, "")
+    """What a metric speaks for, as Table 2 groups them; nothing of these for brain correlations."""
+    by_kind = {"brain": "", "repeats": REPEATS, "set": QUALITY}
+    by_level = {"early": DETAIL, "late": CONTENT}
+    return by_kind.get(metric.kind, by_level.get(metric.level, ""))
 
 
 def compare_lines(
@@ -159,6 +157,7 @@ class Course:
         label: the metric, and whether lower is better.
         best: its best point beside no guidance, or None where nothing is better than that.
         last: the last point beside no guidance.
+        fall: the last point beside the best one, which may be no guidance; None where it is best.
         rises: the best point is measurably better than no guidance.
         falls: the last point is measurably worse than the best one.
         worse_from: place from which on it is measurably worse than without guidance, or None.
@@ -167,9 +166,15 @@ class Course:
     label: str
     best: pd.Series | None
     last: pd.Series
+    fall: pd.Series | None
     rises: bool
     falls: bool
     worse_from: float | None
+
+    @property
+    def best_or_last(self) -> pd.Series:
+        """The best point; the last where nothing is better than no guidance."""
+        return self.last if self.best is None else self.best
 
 
 def follow(rows: pd.DataFrame) -> Course:
@@ -183,13 +188,15 @@ def follow(rows: pd.DataFrame) -> Course:
     if sign * best["difference"] <= 0:
         best = None
     top = 0.0 if best is None else best["place"]
-    fall = own[(own["place"] == last["place"]) & (own["reference_place"] == top)]
+    falls = own[(own["place"] == last["place"]) & (own["reference_place"] == top)]
+    fall = falls.iloc[0] if len(falls) else None
     return Course(
         label=first["label"] + ("" if sign > 0 else " (lower is better)"),
         best=best,
         last=last,
+        fall=fall,
         rises=best is not None and _excludes_zero(best, sign),
-        falls=len(fall) > 0 and _excludes_zero(fall.iloc[0], -sign),
+        falls=fall is not None and _excludes_zero(fall, -sign),
         worse_from=_find_worse(beside, sign),
     )
 
@@ -218,21 +225,19 @@ class Told:
 
 
 def tell_lines(sweep: pd.DataFrame) -> list[Told]:
-    """For each line: whether detail rises and quality falls; then detail and quality by measure."""
+    """For each line: whether detail rises and quality falls; then every aspect by measure."""
     told = []
     for axis, rows in sweep.groupby("line", sort=False):
         courses = {
             aspect: [follow(part) for _, part in found.groupby("metric", sort=False)]
             for aspect, found in rows.groupby("aspect", sort=False)
         }
-        detail, quality = courses.get(DETAIL, []), courses.get(QUALITY, [])
-        if not detail or not quality:
-            continue
-        leading = detail[0].last if detail[0].best is None else detail[0].best
-        told.append(Told(_judge(rows.iloc[0], detail, quality), leading))
+        detail = courses[DETAIL][0]
+        told.append(Told(_judge(rows.iloc[0], courses), detail.best_or_last))
         told.extend(
-            Told(_tell_courses(name, axis, found), found[0].last)
-            for name, found in (("Detail", detail), ("Quality", quality))
+            Told(_tell_courses(aspect, axis, courses[aspect]), courses[aspect][0].last)
+            for aspect in (DETAIL, CONTENT, QUALITY)
+            if aspect in courses
         )
     return told
 
@@ -242,44 +247,74 @@ def write_place(axis: str, place: float) -> str:
     return f"κ × {place:g}" if axis == SCALE else f"η {place:g}"
 
 
-def _judge(row: pd.Series, detail: list[Course], quality: list[Course]) -> str:
+def _judge(row: pd.Series, courses: Mapping[str, list[Course]]) -> str:
     """Whether a line shows what Table 2 shows, as two sentences."""
-    other = STRENGTH if row["line"] == SCALE else SCALE
+    detail, quality = courses[DETAIL], courses.get(QUALITY, [])
     grows = {SCALE: "guidance scale κ", STRENGTH: "guidance strength η"}[row["line"]]
-    times = "× " if row["line"] == SCALE else ""
-    rising = [course for course in detail if course.rises]
-    again = [course for course in rising if course.falls]
-    falling = [course for course in quality if course.falls]
-    head = (
+    other, times = (STRENGTH, "× ") if row["line"] == SCALE else (SCALE, "")
+    judged = [_judge_detail(detail)]
+    if CONTENT in courses:
+        judged.append(_judge_content(courses[CONTENT]))
+    if quality:
+        judged.append(_judge_quality(quality))
+    return (
         f"As the {grows} grows to {times}{detail[0].last['place']:g} at "
-        f"{write_place(other, row['fixed'])}, detail {_say('rises', 'rise', rising, detail)}"
+        f"{write_place(other, row['fixed'])}: {'; '.join(judged)}. "
+        f"{_tell_departures(detail, quality)}"
     )
-    end = f" and quality {_say('falls', 'fall', falling, quality)}"
-    middle = f", {len(again)} of them only to fall again," if again else ""
-    return f"{head}{middle}{end}. {_tell_departures(detail, quality)}"
+
+
+def _judge_detail(courses: list[Course]) -> str:
+    rising = [course for course in courses if course.rises]
+    again = [course for course in rising if course.falls]
+    verb = "falls" if len(again) == 1 else "fall"
+    counted = _count(rising, courses) + (f", {len(again)} of them {verb} again" if again else "")
+    return f"detail {_say('rises', 'rise', rising, courses)} ({counted})"
+
+
+def _judge_quality(courses: list[Course]) -> str:
+    falling = [course for course in courses if course.falls]
+    return f"quality {_say('falls', 'fall', falling, courses)} ({_count(falling, courses)})"
+
+
+def _judge_content(courses: list[Course]) -> str:
+    better, worse = (
+        sum(getattr(course, which) for course in courses) for which in ("rises", "falls")
+    )
+    return f"content improves in {better} and worsens in {worse} of {_count_all(courses)}"
+
+
+def _count(those: list[Course], among: list[Course]) -> str:
+    return f"{len(those)} of {_count_all(among)}"
+
+
+def _count_all(courses: list[Course]) -> str:
+    return f"{len(courses)} measure{'' if len(courses) == 1 else 's'}"
 
 
 def _say(does: str, do: str, those: list[Course], among: list[Course]) -> str:
-    """``rises (4 of 4 measures)``; ``does not rise (0 of 4 measures)``."""
-    counted = f"({len(those)} of {len(among)} measures)"
+    """``rises``, ``rises in part`` or ``does not rise measurably``."""
     if not those:
-        return f"does not {do} measurably {counted}"
-    part = "" if len(those) == len(among) else " in part"
-    return f"{does}{part} {counted}"
+        return f"does not {do} measurably"
+    return does if len(those) == len(among) else f"{does} in part"
 
 
 def _tell_departures(detail: list[Course], quality: list[Course]) -> str:
+    """Whether detail rises and quality falls, as in Table 2, or what does not."""
     still = [f"{course.label} does not rise" for course in detail if not course.rises]
     still += [f"{course.label} does not fall" for course in quality if not course.falls]
-    if not still:
-        return "This is the pattern of the paper's Table 2."
-    return f"It differs from the pattern of the paper's Table 2: {_join(still)} measurably."
+    if still:
+        return f"It differs from the paper's Table 2: {_join(still)} measurably."
+    if not quality:
+        return "So detail behaves as in the paper's Table 2; quality was not measured by image."
+    return "This is the pattern of the paper's Table 2: detail rises, quality falls."
 
 
 def _tell_courses(aspect: str, axis: str, courses: list[Course]) -> str:
     """Every measure of an aspect, beside no guidance."""
     clauses = "; ".join(_tell_course(axis, course) for course in courses)
-    return f"{aspect}, beside no guidance, as {'κ' if axis == SCALE else 'η'} grows: {clauses}."
+    grows = "κ" if axis == SCALE else "η"
+    return f"{aspect.capitalize()}, beside no guidance, as {grows} grows: {clauses}."
 
 
 def _tell_course(axis: str, course: Course) -> str:
@@ -292,8 +327,11 @@ def _tell_course(axis: str, course: Course) -> str:
             clause = f"{course.label} improves to the end ({end})"
         else:
             clause = f"{course.label} improves ({top}) and does not measurably worsen ({end})"
+    elif course.falls and course.best is None:
+        clause = f"{course.label} does not improve and worsens ({end})"
     elif course.falls:
-        clause = f"{course.label} does not measurably improve and worsens ({end})"
+        change = f"{_write_difference(course.fall)} from {write_place(axis, course.best['place'])}"
+        clause = f"{course.label} does not measurably improve, then worsens ({change} on; {end})"
     else:
         clause = f"{course.label} neither improves nor worsens measurably ({end})"
     if course.worse_from in (None, course.last["place"]):

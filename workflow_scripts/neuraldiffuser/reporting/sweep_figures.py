@@ -18,6 +18,7 @@ TITLE = "What grows with guidance, and what suffers"
 PENDING = "The sweep over guidance scales and strengths has not been run in this experiment."
 ASPECTS = {
     sweep.DETAIL: {"color": style.BLUE, "label": "detail"},
+    sweep.CONTENT: {"color": style.MUTED, "label": "content"},
     sweep.QUALITY: {"color": style.VIOLET, "label": "quality"},
     sweep.REPEATS: {"color": style.GREEN, "label": "likeness of repeats"},
 }
