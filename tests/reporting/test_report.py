@@ -133,6 +133,29 @@ def test_sentences_follow_the_findings(page, world):
     assert "+0.091 [+0.066, +0.117] correlation, n = 12" in told
 
 
+def test_sentences_stand_under_what_they_are_about():
+    observed = {"name": "a", "estimate": 0.1, "interval": [0, 1], "n": 5, "unit": "index"}
+    told = report.tell_findings(
+        {
+            "claims": [],
+            "observations": [
+                observed | {"sentence": "Detail rises.", "about": "sweep"},
+                observed | {"sentence": "The controls gain nothing.", "about": "guidance"},
+                observed,
+            ],
+        }
+    )
+    assert told["topics"] == [
+        ("Guidance beside its controls", ["The controls gain nothing."]),
+        ("As guidance grows", ["Detail rises."]),
+    ]
+    assert len(told["observations"]) == 1
+
+
+def test_calibrated_scales_are_told_by_function(page):
+    assert "ground truth, guided CLIP layers ground truth 41.5 0.500" in text_of(page, "made")
+
+
 def test_what_the_controls_reach_is_told_in_sentences_and_not_twice(page):
     told = text_of(page, "findings")
     assert "The decoder falls short of ridge regression by 0.04." in told

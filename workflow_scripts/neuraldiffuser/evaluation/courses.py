@@ -1,0 +1,209 @@
+"""How measures run along the lines of the sweep, and what is said of it: by the numbers alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from neuraldiffuser.evaluation.sweep import CONTENT, DETAIL, OWN, QUALITY, SCALE, STRENGTH
+
+
+@dataclass(frozen=True)
+class Course:
+    """How one metric runs along a line.
+
+    Attributes:
+        label: the metric, and whether lower is better.
+        best: its best point beside no guidance, or None where nothing is better than that.
+        last: the last point beside no guidance.
+        fall: the last point beside the best one, which may be no guidance; None where it is best.
+        rises: the best point is measurably better than no guidance.
+        falls: the last point is measurably worse than the best one.
+        worse_from: place from which on it is measurably worse than without guidance, or None.
+    """
+
+    label: str
+    best: pd.Series | None
+    last: pd.Series
+    fall: pd.Series | None
+    rises: bool
+    falls: bool
+    worse_from: float | None
+
+    @property
+    def best_or_last(self) -> pd.Series:
+        """The best point; the last where nothing is better than no guidance."""
+        return self.last if self.best is None else self.best
+
+
+def follow(rows: pd.DataFrame) -> Course:
+    """The course of one metric, from its rows on one line."""
+    first = rows.iloc[0]
+    sign = 1 if first["direction"] == "higher" else -1
+    own = rows[rows["features"] == OWN]
+    beside = own[own["reference_place"] == 0].sort_values("place")
+    last = beside.iloc[-1]
+    best = beside.loc[(sign * beside["difference"]).idxmax()]
+    if sign * best["difference"] <= 0:
+        best = None
+    top = 0.0 if best is None else best["place"]
+    falls = own[(own["place"] == last["place"]) & (own["reference_place"] == top)]
+    fall = falls.iloc[0] if len(falls) else None
+    return Course(
+        label=first["label"] + ("" if sign > 0 else " (lower is better)"),
+        best=best,
+        last=last,
+        fall=fall,
+        rises=best is not None and _excludes_zero(best, sign),
+        falls=fall is not None and _excludes_zero(fall, -sign),
+        worse_from=_find_worse(beside, sign),
+    )
+
+
+def _excludes_zero(row: pd.Series, sign: int) -> bool:
+    """Whether the interval lies wholly above zero (``sign`` 1) or below it (-1)."""
+    return bool(row["low"] > 0 if sign > 0 else row["high"] < 0)
+
+
+def _find_worse(beside: pd.DataFrame, sign: int) -> float | None:
+    """The first place from which on every point is measurably worse than no guidance."""
+    found = None
+    for _, row in beside.iloc[::-1].iterrows():
+        if not _excludes_zero(row, -sign):
+            break
+        found = float(row["place"])
+    return found
+
+
+@dataclass(frozen=True)
+class Told:
+    """A sentence about a line, and the row of its most telling difference."""
+
+    sentence: str
+    row: pd.Series
+
+
+def tell_lines(sweep: pd.DataFrame) -> list[Told]:
+    """For each line: whether detail rises and quality falls; then every aspect by measure."""
+    told = []
+    for axis, rows in sweep.groupby("line", sort=False):
+        courses = {
+            aspect: [follow(part) for _, part in found.groupby("metric", sort=False)]
+            for aspect, found in rows.groupby("aspect", sort=False)
+        }
+        detail = courses[DETAIL][0]
+        told.append(Told(_judge(rows.iloc[0], courses), detail.best_or_last))
+        told.extend(
+            Told(_tell_courses(aspect, axis, courses[aspect]), courses[aspect][0].last)
+            for aspect in (DETAIL, CONTENT, QUALITY)
+            if aspect in courses
+        )
+    return told
+
+
+def write_place(axis: str, place: float) -> str:
+    """A place on a line: ``κ × 0.1`` or ``η 0.2``."""
+    return f"κ × {place:g}" if axis == SCALE else f"η {place:g}"
+
+
+def _judge(row: pd.Series, courses: Mapping[str, list[Course]]) -> str:
+    """Whether a line shows what Table 2 shows, as two sentences."""
+    detail, quality = courses[DETAIL], courses.get(QUALITY, [])
+    grows = {SCALE: "guidance scale κ", STRENGTH: "guidance strength η"}[row["line"]]
+    other, times = (STRENGTH, "× ") if row["line"] == SCALE else (SCALE, "")
+    judged = [_judge_detail(detail)]
+    if CONTENT in courses:
+        judged.append(_judge_content(courses[CONTENT]))
+    if quality:
+        judged.append(_judge_quality(quality))
+    return (
+        f"As the {grows} grows to {times}{detail[0].last['place']:g} at "
+        f"{write_place(other, row['fixed'])}: {'; '.join(judged)}. "
+        f"{_tell_departures(detail, quality)}"
+    )
+
+
+def _judge_detail(courses: list[Course]) -> str:
+    rising = [course for course in courses if course.rises]
+    again = [course for course in rising if course.falls]
+    verb = "falls" if len(again) == 1 else "fall"
+    counted = _count(rising, courses) + (f", {len(again)} of them {verb} again" if again else "")
+    return f"detail {_say('rises', 'rise', rising, courses)} ({counted})"
+
+
+def _judge_quality(courses: list[Course]) -> str:
+    falling = [course for course in courses if course.falls]
+    return f"quality {_say('falls', 'fall', falling, courses)} ({_count(falling, courses)})"
+
+
+def _judge_content(courses: list[Course]) -> str:
+    better, worse = (
+        sum(getattr(course, which) for course in courses) for which in ("rises", "falls")
+    )
+    return f"content improves in {better} and worsens in {worse} of {_count_all(courses)}"
+
+
+def _count(those: list[Course], among: list[Course]) -> str:
+    return f"{len(those)} of {_count_all(among)}"
+
+
+def _count_all(courses: list[Course]) -> str:
+    return f"{len(courses)} measure{'' if len(courses) == 1 else 's'}"
+
+
+def _say(does: str, do: str, those: list[Course], among: list[Course]) -> str:
+    """``rises``, ``rises in part`` or ``does not rise measurably``."""
+    if not those:
+        return f"does not {do} measurably"
+    return does if len(those) == len(among) else f"{does} in part"
+
+
+def _tell_departures(detail: list[Course], quality: list[Course]) -> str:
+    """Whether detail rises and quality falls, as in Table 2, or what does not."""
+    still = [f"{course.label} does not rise" for course in detail if not course.rises]
+    still += [f"{course.label} does not fall" for course in quality if not course.falls]
+    if still:
+        return f"It differs from the paper's Table 2: {_join(still)} measurably."
+    if not quality:
+        return "So detail behaves as in the paper's Table 2; quality was not measured by image."
+    return "This is the pattern of the paper's Table 2: detail rises, quality falls."
+
+
+def _tell_courses(aspect: str, axis: str, courses: list[Course]) -> str:
+    """Every measure of an aspect, beside no guidance."""
+    clauses = "; ".join(_tell_course(axis, course) for course in courses)
+    grows = "κ" if axis == SCALE else "η"
+    return f"{aspect.capitalize()}, beside no guidance, as {grows} grows: {clauses}."
+
+
+def _tell_course(axis: str, course: Course) -> str:
+    end = f"{_write_difference(course.last)} at {write_place(axis, course.last['place'])}"
+    if course.rises:
+        top = f"{_write_difference(course.best)} at {write_place(axis, course.best['place'])}"
+        if course.falls:
+            clause = f"{course.label} improves ({top}), then worsens ({end})"
+        elif course.best["place"] == course.last["place"]:
+            clause = f"{course.label} improves to the end ({end})"
+        else:
+            clause = f"{course.label} improves ({top}) and does not measurably worsen ({end})"
+    elif course.falls and course.best is None:
+        clause = f"{course.label} does not improve and worsens ({end})"
+    elif course.falls:
+        change = f"{_write_difference(course.fall)} from {write_place(axis, course.best['place'])}"
+        clause = f"{course.label} does not measurably improve, then worsens ({change} on; {end})"
+    else:
+        clause = f"{course.label} neither improves nor worsens measurably ({end})"
+    if course.worse_from in (None, course.last["place"]):
+        return clause
+    return f"{clause}, worse than no guidance from {write_place(axis, course.worse_from)} on"
+
+
+def _write_difference(row: pd.Series) -> str:
+    value, low, high = (
+        f"{row[name]:+.3f}".replace("-", "\N{MINUS SIGN}") for name in ("difference", "low", "high")
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def _join(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
