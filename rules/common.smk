@@ -25,6 +25,7 @@ wildcard_constraints:
     subject=r"subj\d\d|stimulus",
     target=r"vae_latent|clip_text|clip_image_\d\d",
     variant=r"[a-z0-9_]+",
+    selection=r"[a-z0-9_]+",
     shard=r"\d+",
     session=r"\d\d",
     version=r"betas_\w+",

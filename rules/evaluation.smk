@@ -1,15 +1,13 @@
 # How good reconstructions, decoded embeddings and retrieval are, and what follows from it.
 
-PROJECTED_TARGETS = [
-    "clip_text",
-    *(f"clip_image_{layer:02d}" for layer in CONFIG.targets.clip_image.layers),
-]
+PROJECTED_TARGETS = ["clip_text", *GUIDANCE_TARGETS]
 DECODED_TARGETS = ["vae_latent", *PROJECTED_TARGETS]
 
 
 rule evaluate_reconstructions:
     input:
         reconstructions=get_shards_to_evaluate,
+        selection=get_selection,
         stimuli="<nsd>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
         models=[path for name in CONFIG.network_loaders for path in get_receipts(name)],
     output:
@@ -39,6 +37,7 @@ rule evaluate_reconstructions:
 rule evaluate_brain:
     input:
         reconstructions=get_shards_to_evaluate,
+        selection=get_selection,
         voxels="<results>/voxels/{subject}.h5",
         encoder="<results>/encoders/{subject}.safetensors",
     output:

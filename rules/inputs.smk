@@ -7,6 +7,7 @@ from pathlib import Path
 
 from neuraldiffuser.config.guidance import VOXELS
 from neuraldiffuser.config.models import CLIP_WEIGHTS, TEXT_WEIGHTS, WEIGHTS
+from neuraldiffuser.config.reconstruction import name_maker
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.models import pins
 from neuraldiffuser.nsd import files as nsd_files
@@ -466,13 +467,22 @@ def get_calibrations_of(wildcards):
 
 def get_variants_that_run():
     """Variants whose images are made: those that run, and those that selections choose from."""
-    selections = CONFIG.reconstruction.selections
-    run = CONFIG.reconstruction.run
-    return list(
-        dict.fromkeys(
-            selections[name].of if name in selections else name for name in run
+    return list(dict.fromkeys(get_maker(name) for name in CONFIG.reconstruction.run))
+
+
+def get_maker(name):
+    """The variant that made the images of a variant or selection."""
+    return name_maker(name, CONFIG.reconstruction.selections)
+
+
+def get_shards_to_choose_from(wildcards):
+    """The reconstructions of one subject whose repeats a selection chooses from."""
+    if wildcards.selection not in CONFIG.reconstruction.selections:
+        raise WorkflowError(
+            f"No selection {wildcards.selection}; known are "
+            f"{', '.join(CONFIG.reconstruction.selections)}."
         )
-    )
+    return list_shards(get_maker(wildcards.selection), wildcards.subject)
 
 
 # --- evaluation ---
@@ -509,12 +519,31 @@ def get_decoded(targets):
 
 
 def get_shards_to_evaluate(wildcards):
+    """The reconstructions of one subject by a variant, or by the one of a selection."""
+    return list_shards(get_maker(wildcards.variant), wildcards.subject)
+
+
+def list_shards(variant, subject):
     """A variant's reconstructions of one subject."""
     return collect(
         "<results>/reconstructions/{variant}/{subject}/shard-{shard}.h5",
-        variant=wildcards.variant,
-        subject=wildcards.subject,
+        variant=variant,
+        subject=subject,
         shard=range(CONFIG.reconstruction.shards),
+    )
+
+
+def get_selection(wildcards):
+    """Which of their repeats a selection chose; nothing for a variant."""
+    return list_selections([wildcards.variant], wildcards.subject)
+
+
+def list_selections(names, subject):
+    """What each selection among some names chose for one subject."""
+    return collect(
+        "<results>/selections/{selection}/{subject}.csv",
+        selection=[name for name in names if name in CONFIG.reconstruction.selections],
+        subject=subject,
     )
 
 
@@ -527,9 +556,9 @@ def get_evaluations(name):
     ]
 
 
-def get_variant_subjects(variant):
-    """Whose reconstructions a variant has."""
-    from_brain = CONFIG.reconstruction.variant_of(variant).source == "brain"
+def get_variant_subjects(name):
+    """Whose reconstructions a variant or selection has."""
+    from_brain = CONFIG.reconstruction.variant_of(name).source == "brain"
     return CONFIG.subjects if from_brain else ["stimulus"]
 
 
@@ -541,13 +570,23 @@ def get_brain_evaluations(wildcards):
 # --- report ---
 
 
-def get_shards_of(variants):
-    """All shards of some variants, every subject."""
+def get_shards():
+    """All shards of what runs, every subject."""
     return [
-        f"<results>/reconstructions/{variant}/{subject}/shard-{shard}.h5"
-        for variant in variants
+        path
+        for variant in get_variants_that_run()
         for subject in get_variant_subjects(variant)
-        for shard in range(CONFIG.reconstruction.shards)
+        for path in list_shards(variant, subject)
+    ]
+
+
+def get_selections():
+    """What every selection that runs chose, every subject."""
+    return [
+        path
+        for name in CONFIG.reconstruction.run
+        for subject in get_variant_subjects(name)
+        for path in list_selections([name], subject)
     ]
 
 
@@ -578,7 +617,7 @@ def get_sheet_subjects():
 
 
 def get_variants_of(subject):
-    """The variants that run for a subject."""
+    """The variants and selections that run for a subject."""
     run = CONFIG.reconstruction.run
     return [name for name in run if subject in get_variant_subjects(name)]
 
@@ -595,5 +634,10 @@ def get_figure_sources(wildcards):
 
 def get_shards_of_subject(wildcards):
     """One subject's reconstructions by every variant."""
-    shards = get_shards_of(get_variants_of(wildcards.subject))
-    return [path for path in shards if f"/{wildcards.subject}/" in path]
+    makers = dict.fromkeys(map(get_maker, get_variants_of(wildcards.subject)))
+    return [path for name in makers for path in list_shards(name, wildcards.subject)]
+
+
+def get_selections_of_subject(wildcards):
+    """What every selection chose for one subject."""
+    return list_selections(get_variants_of(wildcards.subject), wildcards.subject)

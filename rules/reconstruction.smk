@@ -1,8 +1,13 @@
-# Reconstruction: a guidance scale where a variant asks for one, then images, shard by shard.
+# Reconstruction: a guidance scale where a variant asks for one, then images, shard by shard; and
+# which repeat of each image a selection chooses.
 
 # MB: Stable Diffusion is loaded through the host; on a CPU each thread computes a batch of its own,
 # which takes 900 MB for 50 samples of the miniature.
 RECONSTRUCTION_MEMORY = 12000 if GPUS else 2000 + 1000 * THREADS
+
+GUIDANCE_TARGETS = [
+    f"clip_image_{layer:02d}" for layer in CONFIG.targets.clip_image.layers
+]
 
 
 rule calibrate_guidance:
@@ -64,3 +69,36 @@ rule reconstruct_images:
         "{wildcards.subject}: reconstructs shard {wildcards.shard} as {wildcards.variant}"
     script:
         "../workflow_scripts/reconstruct_images.py"
+
+
+rule select_repeats:
+    input:
+        reconstructions=get_shards_to_choose_from,
+        decoded=collect(
+            "<results>/embeddings/{target}/{{subject}}.h5", target=GUIDANCE_TARGETS
+        ),
+        stimuli=collect(
+            "<results>/embeddings/{target}/stimulus.h5", target=GUIDANCE_TARGETS
+        ),
+        models=get_receipts(CONFIG.models.clip_image),
+    output:
+        selection="<results>/selections/{selection}/{subject}.csv",
+    log:
+        "<results>/logs/select_repeats/{selection}/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/select_repeats/{selection}/{subject}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        gpu=GPUS,
+        mem_mb=6000,
+        runtime=60,
+    params:
+        weights=locate(CONFIG.models.clip_image, CLIP_WEIGHTS),
+        settings=settings("select_repeats"),
+        code=code_id("select_repeats"),
+    message:
+        "{wildcards.subject}: chooses one repeat of each image as {wildcards.selection}"
+    script:
+        "../workflow_scripts/select_repeats.py"

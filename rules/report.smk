@@ -29,7 +29,8 @@ ARTEFACTS = {
     "predictors": "<results>/evaluation/predictors.csv",
     "predictor_comparisons": "<results>/evaluation/predictor_comparisons.csv",
     "images": get_evaluations("images.csv"),
-    "reconstructions": get_shards_of(CONFIG.reconstruction.run),
+    "reconstructions": get_shards(),
+    "selections": get_selections(),
     "stimuli": "<nsd>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
     "voxels": collect("<results>/voxels/{subject}.h5", subject=get_everybody()),
     "encoders": collect("<results>/encoders/{subject}.h5", subject=CONFIG.subjects),
@@ -121,6 +122,7 @@ rule make_gallery:
     input:
         stimuli=ARTEFACTS["stimuli"],
         reconstructions=get_shards_to_evaluate,
+        selection=get_selection,
     output:
         sheet=report(
             "<results>/gallery/{variant}/{subject}.png",
@@ -151,6 +153,7 @@ rule make_comparison_sheet:
     input:
         stimuli=ARTEFACTS["stimuli"],
         reconstructions=get_shards_of_subject,
+        selections=get_selections_of_subject,
     output:
         sheet="<results>/gallery/{subject}.jpg",
     log:
@@ -166,7 +169,9 @@ rule make_comparison_sheet:
     params:
         settings=settings("make_comparison_sheet"),
         code=code_id("make_comparison_sheet"),
-        variants=lambda wildcards: get_variants_of(wildcards.subject),
+        makers=lambda wildcards: {
+            name: get_maker(name) for name in get_variants_of(wildcards.subject)
+        },
     message:
         "{wildcards.subject}: lays out all variants on one contact sheet"
     script:

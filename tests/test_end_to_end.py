@@ -73,7 +73,24 @@ def test_summary_covers_every_variant(results):
         "wrong_image",
         "ground_truth_guided",
         "ground_truth_unguided",
+        "guided_best",
     }
+
+
+def test_a_selection_is_evaluated_and_shown_like_a_variant(results):
+    chosen = pd.read_csv(results / "selections/guided_best/subj01.csv")
+    assert set(chosen.groupby("id")["repeat"].count()) == {2}
+    assert set(chosen.groupby("id")["chosen"].sum()) == {1}
+    best, every = (
+        pd.read_csv(results / f"evaluation/{name}/subj01/images.csv")
+        for name in ("guided_best", "guided")
+    )
+    assert set(every["metric"]) - set(best["metric"]) == {"consistency"}
+    pixcorr = best[best["metric"] == "pixcorr"].set_index("id")["value"]
+    picked = chosen[chosen["chosen"]].assign(metric="pixcorr").merge(every)
+    pd.testing.assert_series_equal(pixcorr, picked.set_index("id")["value"])
+    assert (results / "gallery/guided_best/subj01.png").is_file()
+    assert not (results / "reconstructions/guided_best").exists()
 
 
 def test_a_second_run_does_nothing(world):
@@ -94,6 +111,11 @@ def test_a_second_run_does_nothing(world):
             {"reconstruction": {"classifier_free_scale": 3.0}},
             "reconstruct_images",
             "finetune_decoder",
+        ),
+        (
+            {"reconstruction": {"selections": {"guided_best": {"of": "unguided"}}}},
+            "select_repeats",
+            "reconstruct_images",
         ),
         ({"voxels": {"normalisation": "session_all"}}, "prepare_voxels", "extract_clip_image"),
         ({"targets": {"clip_text": {"captions": "first"}}}, "extract_clip_text", "prepare_voxels"),

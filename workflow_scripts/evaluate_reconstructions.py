@@ -1,7 +1,8 @@
 """Measures reconstructed images against their stimuli.
 
-In: a variant's shards of a subject, the stimuli, the weights of the judging networks. Out: one
-value per image, repeat and metric; and one per metric of the whole set, or why there is none.
+In: a variant's shards of a subject and, of a selection, which repeats it chose; the stimuli, the
+weights of the judging networks. Out: one value per image, repeat and metric; and one per metric of
+the whole set, or why there is none.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from neuraldiffuser.evaluation.pixels import measure_pixels
 def evaluate_reconstructions(
     *,
     path_to_reconstructions: list[Path],
+    path_to_selection: Path | None,
     path_to_stimuli: Path,
     places: Mapping[str, Path | str],
     path_to_images: Path,
@@ -29,10 +31,11 @@ def evaluate_reconstructions(
     measures: Measures,
     loaders: Mapping[str, str],
 ) -> None:
-    """Writes every metric of one variant and subject that needs nothing but images.
+    """Writes every metric of one variant or selection and subject that needs nothing but images.
 
     Args:
         path_to_reconstructions: shards.
+        path_to_selection: which repeat of each image is measured; None for all of them.
         path_to_stimuli: NSD's file.
         places: where the weights of each judging model lie.
         path_to_images: one value per image, repeat and metric go there.
@@ -40,7 +43,7 @@ def evaluate_reconstructions(
         measures: networks, judges and conventions.
         loaders: how each judging model is read.
     """
-    ids, reconstructions = read_reconstructions(path_to_reconstructions)
+    ids, reconstructions = read_reconstructions(path_to_reconstructions, path_to_selection)
     stimuli = read_stimuli(path_to_stimuli, ids)
     _warn_of_constant(ids, reconstructions)
     judges = [judge for judge in measures.judges if judge.minimum_images <= len(ids)]
@@ -92,6 +95,7 @@ if __name__ == "__main__":
     with runtime.job(snakemake) as settings:  # noqa: F821
         evaluate_reconstructions(
             path_to_reconstructions=snakemake.input.reconstructions,  # noqa: F821
+            path_to_selection=next(iter(snakemake.input.selection), None),  # noqa: F821
             path_to_stimuli=snakemake.input.stimuli,  # noqa: F821
             places=snakemake.params.places,  # noqa: F821
             path_to_images=snakemake.output.images,  # noqa: F821

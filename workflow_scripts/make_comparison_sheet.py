@@ -1,7 +1,7 @@
 """Lays out a contact sheet of one subject: each stimulus beside all repeats of all variants.
 
-In: the stimuli, the shards of every variant of the subject. Out: one picture (JPEG), which the
-report embeds.
+In: the stimuli, the shards of every variant of the subject, what selections chose among them. Out:
+one picture (JPEG), which the report embeds.
 """
 
 from pathlib import Path
@@ -15,15 +15,17 @@ def make_comparison_sheet(
     *,
     path_to_stimuli: Path,
     paths_to_reconstructions: list[Path],
+    paths_to_selections: list[Path],
     path_to_sheet: Path,
-    variants: list[str],
+    makers: dict[str, str],
     images: int,
 ) -> None:
     """Writes the contact sheet of up to ``images`` test images, in small pictures."""
     sheet = draw_comparison_sheet(
         path_to_stimuli=path_to_stimuli,
         paths_to_reconstructions=paths_to_reconstructions,
-        variants=variants,
+        paths_to_selections=paths_to_selections,
+        makers=makers,
         images=images,
     )
     storage.write_bytes(path_to_sheet, encode_jpeg(sheet))
@@ -34,7 +36,8 @@ if __name__ == "__main__":
         make_comparison_sheet(
             path_to_stimuli=snakemake.input.stimuli,  # noqa: F821
             paths_to_reconstructions=snakemake.input.reconstructions,  # noqa: F821
+            paths_to_selections=snakemake.input.selections,  # noqa: F821
             path_to_sheet=snakemake.output.sheet,  # noqa: F821
-            variants=snakemake.params.variants,  # noqa: F821
+            makers=snakemake.params.makers,  # noqa: F821
             **settings,
         )

@@ -1,6 +1,7 @@
 """Lays out a contact sheet of one variant and subject: each stimulus beside all its repeats.
 
-In: the stimuli, the variant's shards. Out: one picture (PNG).
+In: the stimuli, the variant's shards and, of a selection, which repeats it chose. Out: one picture
+(PNG).
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ def make_gallery(
     *,
     path_to_stimuli: Path,
     paths_to_reconstructions: list[Path],
+    paths_to_selection: list[Path],
     path_to_sheet: Path,
     images: int,
     width: int,
@@ -22,6 +24,7 @@ def make_gallery(
     sheet = draw_variant_sheet(
         path_to_stimuli=path_to_stimuli,
         paths_to_reconstructions=paths_to_reconstructions,
+        paths_to_selection=paths_to_selection,
         images=images,
         width=width,
     )
@@ -33,6 +36,7 @@ if __name__ == "__main__":
         make_gallery(
             path_to_stimuli=snakemake.input.stimuli,  # noqa: F821
             paths_to_reconstructions=snakemake.input.reconstructions,  # noqa: F821
+            paths_to_selection=snakemake.input.selection,  # noqa: F821
             path_to_sheet=snakemake.output.sheet,  # noqa: F821
             **settings,
         )

@@ -1,6 +1,7 @@
 """Shards come back as one set of images, in the order of their ids."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from neuraldiffuser import storage
@@ -59,3 +60,35 @@ def test_images_that_do_not_fit_are_not_written(tmp_path, images):
     with pytest.raises(DataError, match=r"but uint8 \(1, repeats, h, w, 3\) is expected"):
         write(tmp_path / "a.h5", [1], images=images)
     assert not (tmp_path / "a.h5").exists()
+
+
+def choose(path, repeats_by_id, *, repeats=2):
+    """A selection as its stage writes it."""
+    rows = [
+        (number, repeat, 0.1, repeat == chosen)
+        for number, chosen in repeats_by_id.items()
+        for repeat in range(repeats)
+    ]
+    storage.write_table(path, pd.DataFrame(rows, columns=["id", "repeat", "similarity", "chosen"]))
+    return path
+
+
+def test_a_selection_leaves_the_chosen_repeat_of_each_image(tmp_path):
+    paths = [write(tmp_path / "shard-0.h5", [40, 50]), write(tmp_path / "shard-1.h5", [7])]
+    ids, images = read_reconstructions(paths, choose(tmp_path / "s.csv", {7: 1, 40: 0, 50: 1}))
+    assert ids.tolist() == [7, 40, 50]
+    assert images.shape == (3, 1, 4, 5, 3)
+    assert images[:, 0, 0, 0, 0].tolist() == [7 + 1, 40, 50 + 1]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "repeats"), [({7: 1}, 2), ({7: 1, 40: 2}, 3), ({7: 1, 40: 9}, 2)]
+)
+def test_a_selection_among_other_images_or_repeats_is_refused(tmp_path, chosen, repeats):
+    path = choose(tmp_path / "s.csv", chosen, repeats=repeats)
+    with pytest.raises(DataError) as error:
+        read_reconstructions([write(tmp_path / "a.h5", [7, 40])], path)
+    assert str(error.value) == (
+        f"{path} does not choose among 2 repeats of every image; delete it and run the workflow"
+        " again."
+    )

@@ -26,6 +26,7 @@ from neuraldiffuser.config.evaluation import (
 )
 from neuraldiffuser.config.models import NetworkSettings
 from neuraldiffuser.config.reconstruction import Reconstruction
+from neuraldiffuser.diffusion.selection import choose_repeats
 from neuraldiffuser.diffusion.store import write_reconstructions
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.predictors import mean_target, training_ids
@@ -90,10 +91,11 @@ def write_shards(folder, images):
         write_reconstructions(path, ids=IDS[rows], images=images[rows], attributes={})
 
 
-def evaluate(folder, variant, measures=MEASURES):
-    output = folder / "evaluation" / variant / "subj01"
+def evaluate(folder, variant, measures=MEASURES, *, selection=None, name=None):
+    output = folder / "evaluation" / (name or variant) / "subj01"
     evaluate_reconstructions.evaluate_reconstructions(
         path_to_reconstructions=sorted((folder / variant).glob("*.h5")),
+        path_to_selection=selection,
         path_to_stimuli=folder / "stimuli.hdf5",
         **JUDGES,
         path_to_images=output / "images.csv",
@@ -128,6 +130,50 @@ def test_values_belong_to_their_ids(guided, folder):
             assert row.value == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.fixture(scope="module")
+def best(folder):
+    """A selection of the guided images: the first repeat of one image, the second of the next."""
+    chosen = np.arange(len(IDS)) % 2
+    table = choose_repeats(IDS, np.eye(2)[chosen])
+    path = folder / "selections" / "guided_best" / "subj01.csv"
+    storage.write_table(path, table)
+    return path
+
+
+def test_a_selection_measures_the_chosen_repeats_and_no_consistency(guided, folder, best):
+    measured, _ = evaluate(folder, "guided", selection=best, name="guided_best")
+    counts = measured.groupby("metric").size().to_dict()
+    assert counts == {"pixcorr": 8, "ssim": 8, "early": 8, "distance": 8}
+    every = guided[0].set_index(["metric", "id", "repeat"])["value"]
+    for metric in ("pixcorr", "ssim", "distance"):
+        for row in measured[measured["metric"] == metric].itertuples():
+            chosen = IDS.tolist().index(row.id) % 2
+            assert row.value == pytest.approx(every[metric, row.id, chosen], abs=1e-9)
+
+
+@pytest.mark.usefixtures("guided")
+def test_a_selection_stands_beside_its_variant_in_summary_and_comparisons(folder, best, tmp_path):
+    """A difference has the metrics of both."""
+    evaluate(folder, "guided", selection=best, name="guided_best")
+    tables = [folder / "evaluation" / name / "subj01" for name in ("guided", "guided_best")]
+    summarise_evaluation.summarise_evaluation(
+        path_to_values=[table / "images.csv" for table in tables],
+        path_to_sets=[table / "sets.csv" for table in tables],
+        path_to_summary=tmp_path / "summary.csv",
+        path_to_comparisons=tmp_path / "comparisons.csv",
+        judges=MEASURES.judges,
+        brain_correlation="voxels_per_image",
+        bootstrap=BOOTSTRAP,
+        comparisons=COMPARISONS,
+    )
+    summary = pd.read_csv(tmp_path / "summary.csv").query("subject == 'all'")
+    metrics = summary.groupby("variant")["metric"].agg(set)
+    assert metrics["guided"] - metrics["guided_best"] == {"consistency"}
+    assert metrics["guided_best"] < metrics["guided"]
+    compared = pd.read_csv(tmp_path / "comparisons.csv").groupby("name")["metric"].agg(set)
+    assert compared["guided_best_minus_guided"] == {"pixcorr", "ssim", "early", "distance"}
+
+
 def test_a_metric_that_needs_more_images_says_so(guided):
     _, sets = guided
     assert sets.to_dict("records")[0]["note"] == ("not computed: 8 images, at least 100 are needed")
@@ -157,6 +203,7 @@ def test_reconstructions_that_are_not_test_images_of_the_file_are_refused(folder
     with pytest.raises(DataError, match="holds 14 pictures"):
         evaluate_reconstructions.evaluate_reconstructions(
             path_to_reconstructions=[tmp_path / "shard.h5"],
+            path_to_selection=None,
             path_to_stimuli=folder / "stimuli.hdf5",
             **JUDGES,
             path_to_images=tmp_path / "images.csv",
@@ -389,6 +436,7 @@ def test_brain_correlation_compares_images_with_their_own_responses(
     monkeypatch.setattr(evaluate_brain, "predict", predict)
     evaluate_brain.evaluate_brain(
         path_to_reconstructions=sorted(tmp_path.glob("*.h5")),
+        path_to_selection=None,
         path_to_voxels=path_to_voxels,
         path_to_encoder=tmp_path / "encoder.safetensors",
         path_to_brain=tmp_path / "brain.csv",

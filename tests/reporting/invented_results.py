@@ -16,6 +16,7 @@ import torch
 from neuraldiffuser import storage
 from neuraldiffuser.config.decoder import Recipe
 from neuraldiffuser.config.root import Config
+from neuraldiffuser.diffusion.selection import choose_repeats
 from neuraldiffuser.evaluation.contrasts import COMPARISON, SUMMARY
 from neuraldiffuser.evaluation.sweep import SWEEP
 from neuraldiffuser.mini import scenes
@@ -67,6 +68,7 @@ PATTERNS = {
     "predictor_comparisons": ["evaluation/predictor_comparisons.csv"],
     "images": ["evaluation/*/*/images.csv"],
     "reconstructions": ["reconstructions/*/*/shard-*.h5"],
+    "selections": ["selections/*/*.csv"],
     "curves": ["decoders/*/*/*_curve.csv"],
     "control_curves": ["controls/scratch/*/*_curve.csv"],
     "decoders": ["decoders/*/subj01/*.safetensors"],
@@ -95,6 +97,7 @@ def invent(
     world = World(folder / "results", folder / "nsd_stimuli.hdf5", subjects, variants, images)
     pictures = draw_stimuli(world)
     write_reconstructions(world, pictures)
+    write_selections(world)
     write_summaries(world)
     write_sweep(world)
     write_decoding(world)
@@ -148,6 +151,14 @@ def invented_mean(variant: str, metric: str) -> float:
     if variant.startswith("ground_truth"):
         return base + (1 - base) * (0.75 if variant.endswith("_guided") else 0.6)
     return base + {"guided": gain, "unguided": 0.0}.get(variant, control)
+
+
+def write_selections(world: World) -> None:
+    """Of each guided image one repeat, the next image's next one."""
+    repeats = np.arange(world.images) % REPEATS
+    for subject in world.subjects:
+        table = choose_repeats(ids_of(world), np.eye(REPEATS)[repeats])
+        storage.write_table(world.results / f"selections/guided_best/{subject}.csv", table)
 
 
 def write_summaries(world: World) -> None:

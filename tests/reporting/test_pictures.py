@@ -9,7 +9,7 @@ from reporting.test_figures import sources_of
 from neuraldiffuser import storage
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.nsd.stimuli import read_images
-from neuraldiffuser.reporting import gallery, pictures, sheets
+from neuraldiffuser.reporting import figures, gallery, pictures, sheets
 from neuraldiffuser.reporting.sources import Sources
 
 
@@ -30,7 +30,11 @@ def test_repeats_are_joined_by_id_whatever_the_order_in_the_files(world, tmp_pat
     shuffled = tmp_path / "reconstructions/guided/subj01/shard-0.h5"
     storage.write_arrays(shuffled, {"id": ids[order], "images": images[order]})
     found = pictures.read_repeats(
-        Sources({"reconstructions": [shuffled]}), variant="guided", subject="subj01", ids=ids
+        Sources({"reconstructions": [shuffled]}),
+        variant="guided",
+        maker="guided",
+        subject="subj01",
+        ids=ids,
     )
     for position, image in zip(ids.tolist(), images, strict=True):
         np.testing.assert_array_equal(found[position], image)
@@ -39,11 +43,47 @@ def test_repeats_are_joined_by_id_whatever_the_order_in_the_files(world, tmp_pat
 def test_a_missing_image_is_named(world):
     sources = sources_of(world, "examples")
     with pytest.raises(DataError) as error:
-        pictures.read_repeats(sources, variant="guided", subject="subj01", ids=[1, 999])
+        pictures.read_repeats(
+            sources, variant="guided", maker="guided", subject="subj01", ids=[1, 999]
+        )
     assert str(error.value) == (
         "No shard of guided for subj01 holds image 999; delete reconstructions/guided/subj01 and "
         "run again."
     )
+
+
+def chosen_repeats(world, ids):
+    """The repeats that the invented selection chose, read without it."""
+    shards = Sources({"reconstructions": world.paths("reconstructions")})
+    every = pictures.read_repeats(
+        shards, variant="guided", maker="guided", subject="subj01", ids=ids
+    )
+    places = ids_of(world).tolist()
+    return {i: every[i][places.index(i) % len(every[i])] for i in every}
+
+
+def test_a_selection_shows_its_chosen_repeat_alone(world):
+    ids = ids_of(world)[[7, 2, 11]]
+    sources = sources_of(world, "examples")
+    found = pictures.read_repeats(
+        sources, variant="guided_best", maker="guided", subject="subj01", ids=ids
+    )
+    for number, image in chosen_repeats(world, ids).items():
+        np.testing.assert_array_equal(found[number], image[None])
+
+
+def test_a_figure_can_show_a_selection(world, config):
+    run = (*config.reconstruction.run, "guided_best")
+    shown = config.model_copy(
+        update={
+            "report": config.report.model_copy(update={"headline": "guided_best"}),
+            "reconstruction": config.reconstruction.model_copy(update={"run": run}),
+        }
+    )
+    for name in ("examples", "figure9", "figure10"):
+        figure = figures.FIGURES[name](sources_of(world, name), shown.presentation)
+        rows = figure.data[figure.data["variant"] == "guided_best"]
+        assert set(rows["repeat"]) == {0}
 
 
 def test_figure_8_shows_the_sweep_by_growing_guidance(world):
@@ -93,7 +133,8 @@ def test_a_comparison_sheet_starts_with_the_stimulus_of_the_lowest_id(world):
     sheet = gallery.draw_comparison_sheet(
         path_to_stimuli=world.stimuli,
         paths_to_reconstructions=shards,
-        variants=["guided", "unguided", "wrong_image"],
+        paths_to_selections=[],
+        makers={name: name for name in ("guided", "unguided", "wrong_image")},
         images=3,
     )
     stimulus = read_images(world.stimuli, ids_of(world)[:1])[0].astype(int)
@@ -112,11 +153,53 @@ def test_a_comparison_sheet_starts_with_the_stimulus_of_the_lowest_id(world):
 def test_a_contact_sheet_grows_with_its_images(world, images):
     shards = sorted((world.results / "reconstructions/guided/subj01").glob("*.h5"))
     sheet = gallery.draw_variant_sheet(
-        path_to_stimuli=world.stimuli, paths_to_reconstructions=shards, images=images, width=64
+        path_to_stimuli=world.stimuli,
+        paths_to_reconstructions=shards,
+        paths_to_selection=[],
+        images=images,
+        width=64,
     )
     rows = -(-images // 2)
     assert sheet.size[1] >= rows * 64
     assert sheet.size[1] < (rows + 1) * 68
+
+
+def contains(sheet, picture):
+    """Whether a sheet shows a picture pixel by pixel."""
+    pixels = np.asarray(sheet)
+    size = len(picture)
+    corners = np.argwhere((pixels == picture[0, 0]).all(axis=-1))
+    return any(np.array_equal(pixels[y : y + size, x : x + size], picture) for y, x in corners)
+
+
+def test_sheets_show_the_chosen_repeat_of_a_selection(world):
+    shards = [p for p in world.paths("reconstructions") if p.parts[-2] == "subj01"]
+    chosen = chosen_repeats(world, ids_of(world)[:3])
+    selection = world.results / "selections/guided_best/subj01.csv"
+    alone = gallery.draw_variant_sheet(
+        path_to_stimuli=world.stimuli,
+        paths_to_reconstructions=[p for p in shards if p.parts[-3] == "guided"],
+        paths_to_selection=[selection],
+        images=3,
+        width=64,
+    )
+    beside = gallery.draw_comparison_sheet(
+        path_to_stimuli=world.stimuli,
+        paths_to_reconstructions=shards,
+        paths_to_selections=[selection],
+        makers={"unguided": "unguided", "guided_best": "guided"},
+        images=3,
+    )
+    unchosen = pictures.read_repeats(
+        Sources({"reconstructions": shards}),
+        variant="guided",
+        maker="guided",
+        subject="subj01",
+        ids=[1],
+    )[1][1]
+    for sheet in (alone, beside):
+        assert all(contains(sheet, picture) for picture in chosen.values())
+        assert not contains(sheet, unchosen)
 
 
 def test_sheets_have_the_same_bytes_when_drawn_again():

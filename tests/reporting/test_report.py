@@ -33,7 +33,8 @@ def evidence(world, experiment, drawn, tmp_path_factory):
         paths_to_reconstructions=[
             path for path in world.paths("reconstructions") if path.parts[-2] == "stimulus"
         ],
-        variants=["ground_truth_guided"],
+        paths_to_selections=[],
+        makers={"ground_truth_guided": "ground_truth_guided"},
         images=4,
     )
     storage.write_bytes(folder / "stimulus.jpg", sheets.encode_jpeg(sheet))

@@ -199,6 +199,7 @@ COMPARISONS = {
     "wrong_image_minus_unguided": ComparisonSettings(first="wrong_image", second="unguided"),
     "guided_minus_mean_feature": ComparisonSettings(first="guided", second="mean_feature"),
     "mean_feature_minus_unguided": ComparisonSettings(first="mean_feature", second="unguided"),
+    "guided_best_minus_guided": ComparisonSettings(first="guided_best", second="guided"),
     "ground_truth_guided_minus_unguided": ComparisonSettings(
         first="ground_truth_guided", second="ground_truth_unguided"
     ),

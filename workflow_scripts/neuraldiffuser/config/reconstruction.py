@@ -1,5 +1,6 @@
 """Settings of the guided reconstruction: sampler, guidance, and the named variants to run."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -83,6 +84,11 @@ class Selection(Section):
         description="decoded_features: the repeat whose CLIP layers are most like the decoded ones"
         " (second-order selection).",
     )
+
+
+def name_maker(name: str, selections: Mapping[str, Selection]) -> str:
+    """Name of the variant that made the images of a variant or selection."""
+    return selections[name].of if name in selections else name
 
 
 class UnguidedSampling(Section):
@@ -252,8 +258,7 @@ class Reconstruction(ImageSettings, CalibrationSettings):
 
     def variant_of(self, name: str) -> Variant:
         """The variant that made the images of a variant or selection."""
-        selection = self.selections.get(name)
-        return self.variants[selection.of if selection else name]
+        return self.variants[name_maker(name, self.selections)]
 
     @model_validator(mode="after")
     def refer_to_known_variants(self) -> "Reconstruction":

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from neuraldiffuser.config.base import Section
 from neuraldiffuser.config.evaluation import Judge
-from neuraldiffuser.config.reconstruction import Selection, Variant
+from neuraldiffuser.config.reconstruction import Selection, Variant, name_maker
 
 
 class Report(Section):
@@ -68,6 +68,10 @@ class Presentation(Section):
     def ran(self, names: Iterable[str]) -> list[str]:
         """Those of the variants ``names`` that were run, in their order."""
         return [name for name in names if name in self.run]
+
+    def maker(self, name: str) -> str:
+        """Name of the variant that made the images of a variant or selection."""
+        return name_maker(name, self.selections)
 
     def brain_variants(self) -> list[str]:
         """Variants that were run and decode brains, in the order of the configuration."""

@@ -148,6 +148,10 @@ STAGES: dict[str, dict[str, str]] = {
         "missing_repeats": "voxels.missing_repeats",
         "seed": "seed",
     },
+    "select_repeats": {
+        "clip_image": "targets.clip_image",
+        "by": "reconstruction.selections.{selection}.by",
+    },
     "evaluate_reconstructions": {
         "measures": "evaluation.measures",
         "loaders": "network_loaders",

@@ -1,4 +1,4 @@
-"""Reconstructed images as files: one shard of a subject's test images each."""
+"""Reconstructed images as files, one shard of a subject's test images each, and chosen repeats."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,11 +26,16 @@ def write_reconstructions(
     storage.write_arrays(path, {"images": images, "id": np.asarray(ids, np.int64)}, attributes)
 
 
-def read_reconstructions(paths: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
+def read_reconstructions(
+    paths: Iterable[Path | str], path_to_selection: Path | str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Reads shards: (ids ascending (n,), images uint8 (n, repeats, h, w, 3)).
 
+    With a selection, the chosen repeat of each image alone: (n, 1, h, w, 3).
+
     Raises:
-        DataError: a shard is missing or truncated, shards differ in shape, or share an image.
+        DataError: a shard is missing or truncated, shards differ in shape, or share an image; or
+            the selection does not fit them.
     """
     paths = [Path(path) for path in paths]
     ids = [storage.read_array(path, "id") for path in paths]
@@ -46,5 +51,33 @@ def read_reconstructions(paths: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]
         raise DataError(
             f"Shards {', '.join(map(str, paths))} share images; delete them and run again."
         )
+    if path_to_selection is not None:
+        images = [
+            pick_chosen(path_to_selection, ids=some, images=part)
+            for some, part in zip(ids, images, strict=True)
+        ]
     order = np.argsort(joined)
     return joined[order], np.concatenate(images)[order]
+
+
+def pick_chosen(path: Path | str, *, ids: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """The chosen repeat of images (n, repeats, h, w, 3), (n, 1, h, w, 3).
+
+    Args:
+        path: a selection, ``selections/{selection}/{subject}.csv``.
+        ids: 73k ids (n,).
+        images: their repeats.
+
+    Raises:
+        DataError: the selection was not made from these repeats.
+    """
+    table = storage.read_table(path)
+    chosen = table.loc[table["chosen"]].set_index("id")["repeat"]
+    rated = table["id"].value_counts()
+    fits = chosen.index.is_unique and np.isin(ids, chosen.index).all()
+    if not fits or (rated.loc[ids] != images.shape[1]).any():
+        raise DataError(
+            f"{path} does not choose among {images.shape[1]} repeats of every image; delete it and"
+            " run the workflow again."
+        )
+    return images[np.arange(len(ids)), chosen.loc[ids]][:, None]

@@ -83,7 +83,13 @@ def read_another_images(file: GuidingFile, ids: np.ndarray, seed: int) -> np.nda
 
 
 def read_mean(file: GuidingFile, ids: np.ndarray, _seed: int) -> np.ndarray:
-    """The mean over the held-out images of the file, for every image.
+    """The mean over the held-out images of the file, for every image."""
+    mean = average_held_out(file)
+    return np.broadcast_to(mean, (len(ids), *mean.shape))
+
+
+def average_held_out(file: GuidingFile) -> np.ndarray:
+    """The mean over the held-out images of the file, float32 (...); nothing else is read of it.
 
     Raises:
         DataError: the file holds no held-out image.
@@ -93,8 +99,7 @@ def read_mean(file: GuidingFile, ids: np.ndarray, _seed: int) -> np.ndarray:
         raise DataError(
             f"{file.path} has no validation images to average; set decoder.validation_images."
         )
-    rows = file.read("validation", held_out)
-    return np.broadcast_to(rows.mean(axis=0), (len(ids), *rows.shape[1:]))
+    return file.read("validation", held_out).mean(axis=0)
 
 
 FEATURES: dict[str, Callable[[GuidingFile, np.ndarray, int], np.ndarray]] = {

@@ -4,14 +4,14 @@ Imports nothing, so that the rules can ask for exactly these artefacts.
 """
 
 FIGURES: dict[str, tuple[str, ...]] = {
-    "examples": ("images", "reconstructions", "stimuli"),
+    "examples": ("images", "reconstructions", "selections", "stimuli"),
     "differences": ("comparisons",),
     "sweep": ("sweep",),
     "metrics": ("summary",),
     "figure5": ("decoding",),
-    "figure8": ("images", "reconstructions", "stimuli"),
-    "figure9": ("images", "reconstructions", "stimuli"),
-    "figure10": ("images", "reconstructions", "stimuli"),
+    "figure8": ("images", "reconstructions", "selections", "stimuli"),
+    "figure9": ("images", "reconstructions", "selections", "stimuli"),
+    "figure10": ("images", "reconstructions", "selections", "stimuli"),
     "brain_correlation": ("summary",),
     "predictor_differences": ("predictor_comparisons",),
     "retrieval": ("predictors", "retrieval"),

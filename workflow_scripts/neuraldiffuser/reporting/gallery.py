@@ -1,6 +1,7 @@
 """Contact sheets: every test image beside its reconstructions."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ def draw_variant_sheet(
     *,
     path_to_stimuli: Path,
     paths_to_reconstructions: Sequence[Path],
+    paths_to_selection: Sequence[Path],
     images: int,
     width: int,
 ) -> Image.Image:
@@ -28,18 +30,22 @@ def draw_variant_sheet(
     Args:
         path_to_stimuli: nsd_stimuli.hdf5.
         paths_to_reconstructions: the variant's shards.
+        paths_to_selection: the file of a selection, whose chosen repeat alone is shown; or none.
         images: how many test images at most, lowest ids first.
         width: width of a picture in pixels.
     """
-    sources = Sources({"reconstructions": paths_to_reconstructions})
+    sources = Sources(
+        {"reconstructions": paths_to_reconstructions, "selections": paths_to_selection}
+    )
     ids = _first_ids(sources, images)
-    [(who, _), *_] = sources.files("reconstructions")
-    repeats = read_repeats(sources, ids=ids, **who)
+    [(made, _), *_] = sources.files("reconstructions")
+    shown = next((who for who, _ in sources.files("selections")), made)
+    repeats = read_repeats(sources, maker=made["variant"], ids=ids, **shown)
     stimuli = read_images(path_to_stimuli, ids)
     blocks = [
         _draw_rows(
             [[stimuli[n], *repeats[int(ids[n])]] for n in rows],
-            headings=["stimulus", *_numbers(repeats)],
+            headings=["stimulus", *(_numbers(repeats) if shown == made else ["chosen"])],
             names=[str(ids[n]) for n in rows],
             width=width,
         )
@@ -53,7 +59,8 @@ def draw_comparison_sheet(
     *,
     path_to_stimuli: Path,
     paths_to_reconstructions: Sequence[Path],
-    variants: Sequence[str],
+    paths_to_selections: Sequence[Path],
+    makers: Mapping[str, str],
     images: int,
 ) -> Image.Image:
     """One subject: the stimulus and every repeat of several variants side by side.
@@ -61,24 +68,31 @@ def draw_comparison_sheet(
     Args:
         path_to_stimuli: nsd_stimuli.hdf5.
         paths_to_reconstructions: the shards of all the variants.
-        variants: their order from left to right.
+        paths_to_selections: the files of the selections, whose chosen repeat alone is shown.
+        makers: variants and selections from left to right, each with the variant that made its
+            images.
         images: how many test images at most, lowest ids first.
     """
-    sources = Sources({"reconstructions": paths_to_reconstructions})
+    sources = Sources(
+        {"reconstructions": paths_to_reconstructions, "selections": paths_to_selections}
+    )
     ids = _first_ids(sources, images)
     subject = sources.files("reconstructions")[0][0]["subject"]
-    made = {v: read_repeats(sources, variant=v, subject=subject, ids=ids) for v in variants}
-    count = len(_numbers(made[variants[0]]))
+    made = {
+        name: read_repeats(sources, variant=name, maker=maker, subject=subject, ids=ids)
+        for name, maker in makers.items()
+    }
+    counts = {name: len(_numbers(repeats)) for name, repeats in made.items()}
     stimuli = read_images(path_to_stimuli, ids)
     return _draw_rows(
         [
-            [stimulus, *(picture for v in variants for picture in made[v][int(i)])]
+            [stimulus, *(picture for repeats in made.values() for picture in repeats[int(i)])]
             for i, stimulus in zip(ids, stimuli, strict=True)
         ],
-        headings=["stimulus", *(_headings(variants, count))],
+        headings=["stimulus", *_headings(counts)],
         names=[str(i) for i in ids],
         width=min(THUMBNAIL, stimuli.shape[1]),
-        group_starts=[1 + count * number for number in range(len(variants))],
+        group_starts=list(itertools.accumulate(counts.values(), initial=1)),
     )
 
 
@@ -104,11 +118,10 @@ def _numbers(repeats: dict[int, np.ndarray]) -> list[str]:
     return [str(number + 1) for number in range(len(next(iter(repeats.values()))))]
 
 
-def _headings(variants: Sequence[str], count: int) -> list[str]:
-    """The variant's name above the middle one of its repeats."""
-    middle = count // 2
+def _headings(counts: Mapping[str, int]) -> list[str]:
+    """Each variant's name above the middle one of its repeats."""
     return [
-        labels.label_variant(variant) if number == middle else ""
-        for variant in variants
+        labels.label_variant(variant) if number == count // 2 else ""
+        for variant, count in counts.items()
         for number in range(count)
     ]

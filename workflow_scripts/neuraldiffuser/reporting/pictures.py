@@ -6,6 +6,7 @@ the headline variant (averaged over subjects and repeats), the best and the wors
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from PIL import Image
 
 from neuraldiffuser import storage
 from neuraldiffuser.config.report import Presentation
+from neuraldiffuser.diffusion.store import pick_chosen
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.nsd.stimuli import read_images
 from neuraldiffuser.reporting import labels, sheets, words
@@ -58,27 +60,57 @@ def read_pixcorr(sources: Sources) -> pd.DataFrame:
 
 
 def read_repeats(
-    sources: Sources, *, variant: str, subject: str, ids: Sequence[int]
+    sources: Sources, *, variant: str, maker: str, subject: str, ids: Sequence[int]
 ) -> dict[int, np.ndarray]:
     """Reconstructions of some test images by id, each uint8 (repeats, h, w, 3).
 
+    Args:
+        sources: shards, and what selections chose.
+        variant: or a selection, of which the chosen repeat alone is read.
+        maker: the variant that made the images.
+        subject: whose.
+        ids: 73k ids.
+
     Raises:
-        DataError: an id is in none of the variant's shards.
+        DataError: an id is in none of the shards, or a selection was not made from them.
     """
     found: dict[int, np.ndarray] = {}
-    for who, path in sources.files("reconstructions"):
-        if (who["variant"], who["subject"]) == (variant, subject):
-            here = np.intersect1d(storage.read_array(path, "id"), ids)
-            if len(here):
-                rows = storage.read_rows(path, here, name="images")
-                found |= dict(zip(here.tolist(), rows, strict=True))
+    for path in find_files(sources, "reconstructions", variant=maker, subject=subject):
+        here = np.intersect1d(storage.read_array(path, "id"), ids)
+        if len(here):
+            rows = storage.read_rows(path, here, name="images")
+            for chosen in find_files(sources, "selections", variant=variant, subject=subject):
+                rows = pick_chosen(chosen, ids=here, images=rows)
+            found |= dict(zip(here.tolist(), rows, strict=True))
     missing = sorted(set(map(int, ids)) - set(found))
     if missing:
         raise DataError(
-            f"No shard of {variant} for {subject} holds image {missing[0]}; delete "
-            f"reconstructions/{variant}/{subject} and run again."
+            f"No shard of {maker} for {subject} holds image {missing[0]}; delete "
+            f"reconstructions/{maker}/{subject} and run again."
         )
     return found
+
+
+def read_columns(
+    sources: Sources, experiment: Presentation, columns: Sequence[Column], *, ids: Sequence[int]
+) -> list[dict[int, np.ndarray]]:
+    """The reconstructions behind each column, as ``read_repeats`` gives them."""
+    return [
+        read_repeats(
+            sources,
+            variant=column.variant,
+            maker=experiment.maker(column.variant),
+            subject=column.subject,
+            ids=ids,
+        )
+        for column in columns
+    ]
+
+
+def find_files(sources: Sources, kind: str, *, variant: str, subject: str) -> list[Path]:
+    """The files of one kind that belong to a variant or selection and a subject."""
+    wanted = {"variant": variant, "subject": subject}
+    return [path for who, path in sources.files(kind) if who == wanted]
 
 
 def show_examples(sources: Sources, experiment: Presentation) -> Figure:
@@ -161,10 +193,7 @@ def _show_grid(
         return _say_pending(title, "No reconstruction has been made and evaluated yet.")
     shown = _list_tiles(columns, chosen, read_pixcorr(sources))
     stimuli = read_images(sources.only("stimuli"), chosen.index.to_numpy())
-    repeats = [
-        read_repeats(sources, variant=c.variant, subject=c.subject, ids=chosen.index)
-        for c in columns
-    ]
+    repeats = read_columns(sources, experiment, columns, ids=chosen.index)
     tiles = [
         [stimulus, *(made[i][c.repeat] for c, made in zip(columns, repeats, strict=True))]
         for i, stimulus in zip(chosen.index, stimuli, strict=True)
@@ -249,10 +278,7 @@ def show_repeats(sources: Sources, experiment: Presentation) -> Figure:
         return _say_pending(title, "No reconstruction has been made and evaluated yet.")
     columns = [_column(name, experiment) for name in names]
     stimuli = read_images(sources.only("stimuli"), chosen.index.to_numpy())
-    made = [
-        read_repeats(sources, variant=c.variant, subject=c.subject, ids=chosen.index)
-        for c in columns
-    ]
+    made = read_columns(sources, experiment, columns, ids=chosen.index)
     blocks = [
         _draw_block(stimulus, [m[i] for m in made], columns, fit_width(14, report.tile_pixels))
         for i, stimulus in zip(chosen.index, stimuli, strict=True)
@@ -275,7 +301,10 @@ def _draw_block(
 ) -> Image.Image:
     """One test image: a row per variant, a column per repeat; the stimulus stands at the left."""
     count = max(len(images) for images in repeats)
-    rows = [[stimulus if number == 0 else None, *images] for number, images in enumerate(repeats)]
+    rows = [
+        [stimulus if number == 0 else None, *images, *[None] * (count - len(images))]
+        for number, images in enumerate(repeats)
+    ]
     return sheets.draw_grid(
         rows,
         columns=["stimulus", *(str(number + 1) for number in range(count))],

@@ -80,6 +80,7 @@ IDENTITIES: dict[str, Callable[[Path], dict[str, str]]] = {
     "encoders": _subject,
     "images": _variant_and_subject,
     "reconstructions": _variant_and_subject,
+    "selections": _variant_and_stem,
     "calibrations": _variant_and_stem,
     "predictors": _nobody,
     "predictor_comparisons": _nobody,
