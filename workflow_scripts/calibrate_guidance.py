@@ -6,7 +6,7 @@ from pathlib import Path
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.reconstruction import CalibrationSettings, Variant
 from neuraldiffuser.config.targets import ClipImageSettings
-from neuraldiffuser.diffusion import calibration, embeddings, fit, loading, variants
+from neuraldiffuser.diffusion import calibration, loading
 from neuraldiffuser.diffusion.reconstruct import Guided
 
 
@@ -42,40 +42,35 @@ def calibrate_guidance(
     Raises:
         DataError: an input is missing or damaged, or was decoded for other models or settings.
     """
-    fit.refuse_strangers(
-        [*paths_to_conditions, *paths_to_guiding],
-        clip_image=clip_image,
+    given = loading.load_materials(
+        paths_to_conditions=paths_to_conditions,
+        paths_to_guiding=paths_to_guiding,
+        paths_to_encoder=paths_to_encoder,
+        paths_to_models=paths_to_models,
         paths_to_receipts=paths_to_receipts,
+        settings=settings,
+        clip_image=clip_image,
+        missing_repeats=missing_repeats,
+        seed=seed,
     )
-    models = dict(paths_to_models)
-    engine = loading.load_engine(
-        Path(models.pop("stable_diffusion")), settings, seed=seed, device=runtime.execution().device
-    )
-    source = loading.name_sources(
-        engine, paths_to_models=models, paths_to_encoder=paths_to_encoder, clip_image=clip_image
-    )
-    conditions = embeddings.open_conditions(paths_to_conditions)
-    held_out = conditions.latents.ids("validation")
+    held_out = given.conditions.latents.ids("validation")
     ids = calibration.choose_images(held_out, count=settings.calibration_images, seed=seed)
-    guiding = variants.open_guiding(
-        paths_to_guiding, held_out=held_out, missing_repeats=missing_repeats
-    )
-    features = {target: file.read("validation", ids) for target, file in guiding.items()}
-    inputs = conditions.with_features("validation", ids, features)
+    features = {target: file.read("validation", ids) for target, file in given.guiding.items()}
+    inputs = given.conditions.with_features("validation", ids, features)
     automatic = {name: term for name, term in variant.terms.items() if term.scale == "auto"}
     found = {}
     total = len(ids) * len(automatic)
     with runtime.progress(total=total, description="measures gradients", unit="image") as bar:
-        for name, function in loading.load_functions(source, automatic).items():
+        for name, function in loading.load_functions(given.source, automatic).items():
             found[name] = calibration.calibrate(
                 inputs,
-                engine,
+                given.engine,
                 Guided(function, variant.strength),
                 ratio=automatic[name].ratio,
                 progress=bar.update,
             ).as_dict()
     scales = {name: calibrated["scale"] for name, calibrated in found.items()}
-    runtime.record(scales=scales, clipped_gradients=engine.clipped.total)
+    runtime.record(scales=scales, clipped_gradients=given.engine.clipped.total)
     storage.write_json(path_to_calibration, found)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from neuraldiffuser import runtime
 from neuraldiffuser.config.reconstruction import ImageSettings, Variant
 from neuraldiffuser.config.targets import ClipImageSettings
-from neuraldiffuser.diffusion import embeddings, fit, loading, store, variants
+from neuraldiffuser.diffusion import embeddings, loading, store, variants
 from neuraldiffuser.diffusion.reconstruct import reconstruct
 
 
@@ -48,32 +48,25 @@ def reconstruct_images(
     Raises:
         DataError: an input is missing or damaged, or was decoded for other models or settings.
     """
-    fit.refuse_strangers(
-        [*paths_to_conditions, *paths_to_guiding],
-        clip_image=clip_image,
+    given = loading.load_materials(
+        paths_to_conditions=paths_to_conditions,
+        paths_to_guiding=paths_to_guiding,
+        paths_to_encoder=paths_to_encoder,
+        paths_to_models=paths_to_models,
         paths_to_receipts=paths_to_receipts,
+        settings=settings,
+        clip_image=clip_image,
+        missing_repeats=missing_repeats,
+        seed=seed,
     )
-    models = dict(paths_to_models)
-    engine = loading.load_engine(
-        Path(models.pop("stable_diffusion")), settings, seed=seed, device=runtime.execution().device
-    )
-    source = loading.name_sources(
-        engine, paths_to_models=models, paths_to_encoder=paths_to_encoder, clip_image=clip_image
-    )
-    functions = loading.load_functions(source, variant.terms)
+    engine = given.engine
+    functions = loading.load_functions(given.source, variant.terms)
     scales = loading.read_scales(name, variant, paths_to_calibrations)
     guided = loading.sum_guidance(functions, scales, strength=variant.strength)
-    conditions = embeddings.open_conditions(paths_to_conditions)
-    guiding = variants.open_guiding(
-        paths_to_guiding,
-        held_out=conditions.latents.ids("validation"),
-        missing_repeats=missing_repeats,
-    )
-    ids = embeddings.choose_shard(
-        conditions.latents.ids("test"), shard=shard, shards=settings.shards
-    )
-    features = variants.read_features(guiding, ids, features=variant.features, seed=seed)
-    inputs = conditions.with_features("test", ids, features)
+    every = given.conditions.latents.ids("test")
+    ids = embeddings.choose_shard(every, shard=shard, shards=settings.shards)
+    features = variants.read_features(given.guiding, ids, features=variant.features, seed=seed)
+    inputs = given.conditions.with_features("test", ids, features)
     total = len(ids) * settings.repeats * len(engine.schedule.steps)
     with runtime.progress(total=total, description="denoises", unit="step") as bar:
         images = reconstruct(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.reconstruction import Sampling, Variant
 from neuraldiffuser.config.targets import ClipImageSettings
+from neuraldiffuser.diffusion.embeddings import Conditions, open_conditions
+from neuraldiffuser.diffusion.fit import refuse_strangers
 from neuraldiffuser.diffusion.guidance import (
     GUIDANCE,
     Guidance,
@@ -20,6 +23,65 @@ from neuraldiffuser.diffusion.guidance import (
 from neuraldiffuser.diffusion.models import load_latent_diffusion
 from neuraldiffuser.diffusion.reconstruct import Engine, Guided, decode_in_parts
 from neuraldiffuser.diffusion.schedule import load_scheduler, make_schedule
+from neuraldiffuser.diffusion.variants import GuidingFile, open_guiding
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a job works with.
+
+    Attributes:
+        engine: model, schedule, settings and seed.
+        source: what guidance functions are built from.
+        conditions: what every sample starts from and is conditioned on.
+        guiding: what guides, by target.
+    """
+
+    engine: Engine
+    source: GuidanceSource
+    conditions: Conditions
+    guiding: Mapping[str, GuidingFile]
+
+
+def load_materials(
+    *,
+    paths_to_conditions: Sequence[Path | str],
+    paths_to_guiding: Sequence[Path | str],
+    paths_to_encoder: Sequence[Path | str],
+    paths_to_models: Mapping[str, Path | str],
+    paths_to_receipts: Sequence[Path | str],
+    settings: Sampling,
+    clip_image: ClipImageSettings,
+    missing_repeats: str,
+    seed: int,
+) -> Materials:
+    """Opens the inputs of a variant and loads its networks; see ``reconstruct_images``.
+
+    Raises:
+        DataError: an input is missing or damaged, or was decoded for other models or settings.
+    """
+    refuse_strangers(
+        [*paths_to_conditions, *paths_to_guiding],
+        clip_image=clip_image,
+        paths_to_receipts=paths_to_receipts,
+    )
+    models = dict(paths_to_models)
+    engine = load_engine(
+        Path(models.pop("stable_diffusion")), settings, seed=seed, device=runtime.execution().device
+    )
+    conditions = open_conditions(paths_to_conditions)
+    return Materials(
+        engine=engine,
+        source=name_sources(
+            engine, paths_to_models=models, paths_to_encoder=paths_to_encoder, clip_image=clip_image
+        ),
+        conditions=conditions,
+        guiding=open_guiding(
+            paths_to_guiding,
+            held_out=conditions.latents.ids("validation"),
+            missing_repeats=missing_repeats,
+        ),
+    )
 
 
 def load_engine(
