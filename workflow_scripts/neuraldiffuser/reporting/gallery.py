@@ -119,9 +119,11 @@ def _numbers(repeats: dict[int, np.ndarray]) -> list[str]:
 
 
 def _headings(counts: Mapping[str, int]) -> list[str]:
-    """Each variant's name above the middle one of its repeats."""
+    """Each variant's name above the middle one of its repeats, above a single one word by word."""
     return [
-        labels.label_variant(variant) if number == count // 2 else ""
+        labels.label_variant(variant).replace(" ", "\n" if count == 1 else " ")
+        if number == count // 2
+        else ""
         for variant, count in counts.items()
         for number in range(count)
     ]
