@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neuraldiffuser import runtime
-from neuraldiffuser.compilation import compile_checked, find_differences
+from neuraldiffuser.compilation import as_written, compile_checked, find_differences
 
 INPUTS = torch.tensor([3.0, 4.0])
 
@@ -73,14 +73,33 @@ def test_a_network_that_fails_when_compiled_runs_as_written(monkeypatch, said):
     assert said() == ["It runs as written: compiling fails with KeyError: 'its own'"]
 
 
-@pytest.mark.usefixtures("said")
-@pytest.mark.parametrize("factor", [1, 2])
-def test_networks_are_tried_once(monkeypatch, factor):
+@pytest.mark.parametrize(("factor", "warnings"), [(1, 0), (2, 1)])
+def test_networks_are_compiled_once(monkeypatch, said, factor, warnings):
     network = torch.nn.Identity()
     compiled = compile_as(monkeypatch, lambda x: factor * x)
     for _ in range(2):
         compile_checked([network], respond_with(network), name="It")
     assert compiled == [network]
+    assert len(said()) == warnings
+
+
+def test_compiled_networks_are_compared_again(monkeypatch, said):
+    """First for their outputs alone, then for a gradient that they lack."""
+    network = torch.nn.Identity()
+    compile_as(monkeypatch, lambda x: x.detach() + 0 * x)
+    compile_checked([network], lambda: {"output": network(INPUTS)}, name="It")
+    assert not said()
+    compile_checked([network], respond_with(network), name="It")
+    assert said() == ["It runs as written: compiled, it gives another gradient"]
+
+
+def test_compiled_networks_run_as_written_for_a_while(monkeypatch):
+    network = torch.nn.Identity()
+    compile_as(monkeypatch, lambda x: 2 * x)
+    network.compile()
+    with as_written([network]):
+        assert torch.equal(network(INPUTS), INPUTS)
+    assert torch.equal(network(INPUTS), 2 * INPUTS)
 
 
 def test_nothing_is_run_where_nothing_is_compiled():

@@ -7,7 +7,8 @@ compared, before anything counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from weakref import WeakSet
 
 import torch
@@ -23,7 +24,7 @@ COMPILED_FORMS = 64
 
 SHOWN = 3  # names in the log
 
-_tried: WeakSet[nn.Module] = WeakSet()
+_refused: WeakSet[nn.Module] = WeakSet()
 
 
 def compile_checked(
@@ -34,9 +35,10 @@ def compile_checked(
     negligible: float = 0.0,
     **options: bool,
 ) -> None:
-    """Has parts of a model compiled, unless that changes what the model gives; once for each part.
+    """Has parts of a model compiled, unless that changes what the model gives.
 
-    What cannot be compiled runs as it is written. Random numbers are the same either way.
+    What cannot be compiled runs as it is written. Random numbers are the same either way. What is
+    compiled already is compared again, what was refused is not.
 
     Args:
         parts: modules of the model.
@@ -46,7 +48,7 @@ def compile_checked(
         negligible: share of the largest norm that a difference may have in any case.
         options: of ``torch.compile``.
     """
-    parts = [part for part in parts if part not in _tried]
+    parts = [part for part in parts if part not in _refused]
     if not parts:
         return
     from torch._inductor import config  # takes a second
@@ -54,16 +56,36 @@ def compile_checked(
     torch._dynamo.config.suppress_errors = True
     torch._dynamo.config.recompile_limit = COMPILED_FORMS
     config.fallback_random = True
-    _tried.update(parts)
-    written = respond()
+    with as_written(parts):
+        written = respond()
     for part in parts:
-        part.compile(**options)
+        if not is_compiled(part):
+            part.compile(**options)
     objection = find_objection(written, respond, negligible)
     if objection:
+        _refused.update(parts)
         for part in parts:
             part._compiled_call_impl = None  # torch has no public way back
         runtime.logger.warning("%s runs as written: %s", name, objection)
     runtime.record(compiled=not objection)
+
+
+def is_compiled(part: nn.Module) -> bool:
+    """Whether a part of a model runs compiled."""
+    return part._compiled_call_impl is not None
+
+
+@contextmanager
+def as_written(parts: Iterable[nn.Module]) -> Iterator[None]:
+    """Has parts run as they are written for a while."""
+    compiled = {part: part._compiled_call_impl for part in parts}
+    for part in compiled:
+        part._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for part, call in compiled.items():
+            part._compiled_call_impl = call
 
 
 def find_objection(

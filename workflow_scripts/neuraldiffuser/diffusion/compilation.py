@@ -31,17 +31,16 @@ def compile_networks(
         shape: of one latent.
         guided: whether gradients are needed.
     """
-    networks = model.denoiser.unet, model.autoencoder.decoder
-    for network in networks:
+    for network in model.compiled_parts:
         exclude_enlargements(network)
     answers = partial(respond, model, plan, shape=shape, guided=guided)
-    compile_checked(networks, answers, name="The diffusion model", dynamic=False)
+    compile_checked(model.compiled_parts, answers, name="The diffusion model", dynamic=False)
 
 
 def exclude_enlargements(network: nn.Module) -> None:
     """Leaves out of compilation what gets a wrong gradient by it; see ``compilation``."""
     for module in network.modules():
-        if isinstance(module, Upsample2D):
+        if isinstance(module, Upsample2D) and "forward" not in vars(module):
             module.forward = torch.compiler.disable(module.forward)
 
 

@@ -33,6 +33,11 @@ class LatentDiffusion:
         """Where the networks are."""
         return self.unconditional.device
 
+    @property
+    def compiled_parts(self) -> tuple[nn.Module, nn.Module]:
+        """What is worth compiling."""
+        return self.denoiser.unet, self.autoencoder.decoder
+
     def denoise(
         self, latents: Tensor, timestep: int, condition: Tensor, *, attended: int = 0
     ) -> Denoised:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from neuraldiffuser import runtime
+from neuraldiffuser.compilation import as_written
 from neuraldiffuser.config.reconstruction import Sampling
 from neuraldiffuser.diffusion.compilation import compile_networks
 from neuraldiffuser.diffusion.embeddings import Embeddings
@@ -326,7 +327,8 @@ def choose_plan(
     """Batches of the configured size on a CPU, of what fits into its memory on a GPU."""
     if engine.model.device.type == "cpu":
         return BatchPlan(engine.settings.batch_size)
-    peaks = measure_peaks(embeddings, engine, guided)
+    with as_written(engine.model.compiled_parts):  # for few samples nothing is compiled anew
+        peaks = measure_peaks(embeddings, engine, guided)
     limit = runtime.execution().gpu_memory_gb
     plan = plan_batches_for(peaks, free=free_bytes(limit_gib=limit), count=count)
     engine.model.recompute_decoder(plan.checkpointed)
