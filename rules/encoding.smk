@@ -1,5 +1,12 @@
 # Brain-encoding models: from images to a subject's voxels.
 
+# MB: 10,000 images of a subject in the network's size; means of up to 18,000 voxels over their
+# repeats, while they are averaged and chosen; networks and libraries.
+ENCODER_MEMORY = (
+    4000
+    + 10_000 * (3 * CONFIG.encoding.network.image_size**2 + 3 * 4 * 18_000) // 10**6
+)
+
 
 rule convert_gnet:
     input:
@@ -43,7 +50,7 @@ rule train_encoder:
     threads: 1
     resources:
         gpu=GPUS,
-        mem_mb=6000,
+        mem_mb=ENCODER_MEMORY,
         runtime=480,
     params:
         settings=settings("train_encoder"),

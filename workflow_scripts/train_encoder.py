@@ -5,6 +5,7 @@ accuracy voxel by voxel, on the test images and on held-out training images, and
 leave.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,14 @@ from neuraldiffuser.config.encoding import EncodingSettings
 from neuraldiffuser.decoders.splits import validation_ids
 from neuraldiffuser.encoding.accuracy import summarise_accuracy
 from neuraldiffuser.encoding.prediction import save_encoder
-from neuraldiffuser.encoding.training import SOURCES, Responses, hold_out, measure_accuracy
+from neuraldiffuser.encoding.training import (
+    SOURCES,
+    Responses,
+    hold_out,
+    measure_accuracy,
+    read_small_images,
+)
 from neuraldiffuser.nsd.rois import regions
-from neuraldiffuser.nsd.stimuli import read_images
 from neuraldiffuser.nsd.voxels import Selection, read_voxels
 
 
@@ -50,12 +56,15 @@ def train_encoder(
     voxels = read_voxels(path_to_voxels)
     ids, means = voxels.averaged("training")
     repeats = np.unique(voxels.training.id, return_counts=True)[1]
-    responses = Responses(read_images(path_to_stimuli, ids), means, repeats)
+    read = partial(read_small_images, path_to_stimuli, size=settings.network.image_size)
     unseen = np.isin(ids, validation_ids(ids, count=validation_images, seed=seed))
     watching = hold_out(ids, unseen=unseen, count=settings.training.held_out_images, seed=seed)
-    held_out = responses.choose(watching)
+    training, held_out = (
+        Responses(read(ids[rows]), means[rows], repeats[rows])
+        for rows in (~(unseen | watching), watching)
+    )
     encoder, curve = SOURCES[settings.source](
-        responses.choose(~(unseen | watching)),
+        training,
         held_out,
         settings=settings,
         seed=seed,
@@ -73,7 +82,7 @@ def train_encoder(
     )
     test_ids, measured = voxels.averaged("test")
     correlation = {
-        "correlation": measure_accuracy(encoder, read_images(path_to_stimuli, test_ids), measured),
+        "correlation": measure_accuracy(encoder, read(test_ids), measured),
         "held_out_correlation": measure_accuracy(encoder, held_out.images, held_out.means),
     }
     _log_accuracy(correlation["correlation"], voxels.selection)

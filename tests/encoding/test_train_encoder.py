@@ -121,14 +121,14 @@ def test_the_decoders_validation_images_change_nothing(
 
     first, accuracy = fit(tmp_path / "a", tiny_bucket, voxels, settings)
     _, unseen = read_parts(first)
-    read = script.read_images
+    read = script.read_small_images
 
-    def blacken(path, ids):
-        images = read(path, ids)
+    def blacken(path, ids, *, size):
+        images = read(path, ids, size=size)
         images[np.isin(ids, list(unseen))] = 0
         return images
 
-    monkeypatch.setattr(script, "read_images", blacken)
+    monkeypatch.setattr(script, "read_small_images", blacken)
     again, same = fit(tmp_path / "b", tiny_bucket, voxels, settings)
     states = [storage.read_tensors(path)[0] for path in (first, again)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

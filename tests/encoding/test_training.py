@@ -1,9 +1,12 @@
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from neuraldiffuser import storage
 from neuraldiffuser.encoding import training
 from neuraldiffuser.encoding.accuracy import correlate_voxels
 from neuraldiffuser.encoding.prediction import predict
@@ -18,6 +21,13 @@ def fit(planted, settings, *, seed=0, **changes):
         settings=settings.model_copy(update={"training": plan}),
         seed=seed,
         device="cpu",
+    )
+
+
+def first_rows(responses, count):
+    """Those to the first so many images."""
+    return training.Responses(
+        responses.images[:count], responses.means[:count], responses.repeats[:count]
     )
 
 
@@ -69,14 +79,14 @@ def test_the_same_seed_gives_the_same_weights_and_spares_the_global_generator(pl
     ],
 )
 def test_every_setting_changes_the_training(planted, settings, change):
-    few = (planted[0].choose(np.arange(320) < 80), planted[1])
+    few = (first_rows(planted[0], 80), planted[1])
     _, first = fit(few, settings, epochs=1)
     _, other = fit(few, settings, **({"epochs": 1} | change))
     assert not first.equals(other)
 
 
 def test_the_seed_changes_the_weights(planted, settings):
-    few = (planted[0].choose(np.arange(320) < 80), planted[1])
+    few = (first_rows(planted[0], 80), planted[1])
     first, other = (fit(few, settings, epochs=1, seed=seed)[0] for seed in (0, 1))
     assert not torch.equal(first.readout.weight, other.readout.weight)
 
@@ -102,7 +112,7 @@ def test_training_stops_early_and_keeps_the_best_epoch(planted, settings, monkey
         return next(scripted)
 
     monkeypatch.setattr(training, "measure_accuracy", measure)
-    few = (planted[0].choose(np.arange(320) < 32), planted[1])
+    few = (first_rows(planted[0], 32), planted[1])
     encoder, curve = fit(few, settings, patience=2)
     assert curve["held_out_correlation"].tolist() == [0.1, 0.5, 0.2, 0.4]
     assert torch.equal(encoder.readout.weight, kept[1])
@@ -143,7 +153,7 @@ def test_something_is_left_to_train_on():
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(planted, settings):
-    few = planted[0].choose(np.arange(320) < 32)
+    few = first_rows(planted[0], 32)
     broken = replace(few, means=np.full_like(few.means, np.nan))
     with pytest.raises(TrainingError, match="no longer finite; lower encoding.training"):
         fit((broken, planted[1]), settings, epochs=1)
@@ -155,3 +165,33 @@ def test_released_weights_are_refused_in_one_sentence(planted, settings):
         training.SOURCES["released"](
             planted[0], planted[1], settings=released, seed=0, device="cpu"
         )
+
+
+@pytest.fixture
+def path_to_stimuli(tmp_path):
+    """500 pictures, each of 16 times the bytes that a network of 20 pixels reads."""
+    pictures = np.random.default_rng(0).integers(256, size=(500, 80, 80, 3), dtype=np.uint8)
+    storage.write_arrays(tmp_path / "stimuli.hdf5", {"imgBrick": pictures})
+    return tmp_path / "stimuli.hdf5"
+
+
+def test_stimuli_are_made_small_one_by_one(path_to_stimuli):
+    ids = np.array([401, 7, 399, 7])
+    pictures = storage.read_array(path_to_stimuli, "imgBrick")
+    small = training.read_small_images(path_to_stimuli, ids, size=20)
+    assert small.shape == (4, 20, 20, 3) and small.dtype == np.uint8
+    for row, number in enumerate(ids):
+        alone = Image.fromarray(pictures[number]).resize((20, 20), Image.Resampling.LANCZOS)
+        assert np.array_equal(small[row], np.asarray(alone))
+
+
+def test_few_stimuli_are_held_in_full_size(path_to_stimuli, monkeypatch):
+    monkeypatch.setattr(training, "IMAGES_AT_ONCE", 10)
+    monkeypatch.setattr(storage, "BYTES_AT_ONCE", 10 * 80 * 80 * 3)
+    tracemalloc.start()
+    try:
+        small = training.read_small_images(path_to_stimuli, np.arange(500), size=20)
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert small.nbytes <= held < 3 * small.nbytes

@@ -8,7 +8,8 @@ the squared distance to their mean, up to a constant.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,9 @@ from neuraldiffuser.encoding.gnet import Gnet
 from neuraldiffuser.encoding.prediction import predict
 from neuraldiffuser.errors import ConfigError, TrainingError
 from neuraldiffuser.features import images as preprocessing
+from neuraldiffuser.nsd.stimuli import read_images
+
+IMAGES_AT_ONCE = 200  # that are held in full size
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Responses:
     """A subject's responses to images.
 
     Attributes:
-        images: (n, h, w, 3) uint8.
+        images: (n, size, size, 3) uint8, as the network sees them.
         means: (n, voxels) float32, averaged over the repeats of each image.
         repeats: (n,) number of trials behind each mean.
     """
@@ -38,13 +42,18 @@ class Responses:
     means: np.ndarray
     repeats: np.ndarray
 
-    def choose(self, rows: np.ndarray) -> "Responses":
-        """The responses to some of the images, by a boolean mask."""
-        return Responses(self.images[rows], self.means[rows], self.repeats[rows])
 
-    def resize(self, size: int) -> "Responses":
-        """The same with images of ``size`` pixels a side, by PIL's Lanczos filter."""
-        return replace(self, images=preprocessing.resize_with_lanczos(self.images, size))
+def read_small_images(path: Path | str, ids: np.ndarray, *, size: int) -> np.ndarray:
+    """The stimuli with these 73k ids as the network sees them, in little more memory than theirs.
+
+    Returns:
+        (n, size, size, 3) uint8, by PIL's Lanczos filter.
+    """
+    images = np.empty((len(ids), size, size, 3), np.uint8)
+    for start in range(0, len(ids), IMAGES_AT_ONCE):
+        part = slice(start, start + IMAGES_AT_ONCE)
+        images[part] = preprocessing.resize_with_lanczos(read_images(path, ids[part]), size)
+    return images
 
 
 def hold_out(ids: np.ndarray, *, unseen: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -97,17 +106,16 @@ def train_gnet(
         TrainingError: the loss is no longer finite.
     """
     plan = settings.training
-    small = training.resize(settings.network.image_size)
     curve, best = [], {}
     with seeded(seed):
-        encoder = start_encoder(small, settings.network).to(device)
+        encoder = start_encoder(training, settings.network).to(device)
         optimiser = build_optimiser(encoder, plan)
         epochs = runtime.progress(
             range(plan.epochs), description="fitting the encoder", unit="epoch"
         )
         for epoch in epochs:
-            order = draw_order(len(small.images), seed=seed, epoch=epoch)
-            loss = train_epoch(encoder, optimiser, small, order.split(plan.batch_size), plan)
+            order = draw_order(len(training.images), seed=seed, epoch=epoch)
+            loss = train_epoch(encoder, optimiser, training, order.split(plan.batch_size), plan)
             accuracy = float(measure_accuracy(encoder, held_out.images, held_out.means).mean())
             curve.append({"epoch": epoch, "loss": loss, "held_out_correlation": accuracy})
             best_epoch = find_best_epoch(curve)
