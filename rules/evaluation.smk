@@ -3,6 +3,9 @@
 PROJECTED_TARGETS = ["clip_text", *GUIDANCE_TARGETS]
 DECODED_TARGETS = ["vae_latent", *PROJECTED_TARGETS]
 
+# MB: 5 repeats of 1,000 images of 512 pixels take 4,000; their features and libraries the rest.
+JUDGING_MEMORY = 12000
+
 
 rule evaluate_reconstructions:
     input:
@@ -21,7 +24,7 @@ rule evaluate_reconstructions:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=12000,
+        mem_mb=JUDGING_MEMORY,
         runtime=120,
         gpu=GPUS,
     params:
@@ -50,7 +53,7 @@ rule evaluate_brain:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=12000,
+        mem_mb=JUDGING_MEMORY,
         runtime=60,
         gpu=GPUS,
     params:

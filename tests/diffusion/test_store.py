@@ -1,5 +1,7 @@
 """Shards come back as one set of images, in the order of their ids."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -79,6 +81,28 @@ def test_a_selection_leaves_the_chosen_repeat_of_each_image(tmp_path):
     assert ids.tolist() == [7, 40, 50]
     assert images.shape == (3, 1, 4, 5, 3)
     assert images[:, 0, 0, 0, 0].tolist() == [7 + 1, 40, 50 + 1]
+
+
+@pytest.mark.parametrize("chosen", [None, 3])
+def test_no_more_is_held_than_is_returned(tmp_path, chosen):
+    rng = np.random.default_rng(0)
+    ids = rng.permutation(60).reshape(10, 6)
+    made = rng.integers(256, size=(60, 5, 100, 100, 3), dtype=np.uint8)
+    paths = [
+        write(tmp_path / f"shard-{k}.h5", some, images=made[some]) for k, some in enumerate(ids)
+    ]
+    selection = None
+    if chosen is not None:
+        selection = choose(tmp_path / "s.csv", dict.fromkeys(range(60), chosen), repeats=5)
+    read_reconstructions(paths, selection)  # what is imported on use stays
+    tracemalloc.start()
+    try:
+        _, images = read_reconstructions(paths, selection)
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(images, made if chosen is None else made[:, [chosen]])
+    assert images.nbytes <= held < 1.4 * images.nbytes
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ def read_reconstructions(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reads shards: (ids ascending (n,), images uint8 (n, repeats, h, w, 3)).
 
-    With a selection, the chosen repeat of each image alone: (n, 1, h, w, 3).
+    With a selection, the chosen repeat of each image alone: (n, 1, h, w, 3). Shards are mapped, so
+    that no more is held than is returned.
 
     Raises:
         DataError: a shard is missing or truncated, shards differ in shape, or share an image; or
@@ -39,25 +40,28 @@ def read_reconstructions(
     """
     paths = [Path(path) for path in paths]
     ids = [storage.read_array(path, "id") for path in paths]
-    images = [storage.read_array(path, "images") for path in paths]
-    shapes = sorted({part.shape[1:] for part in images})
+    shards = [storage.map_array(path, "images") for path in paths]
+    shapes = sorted({shard.shape[1:] for shard in shards})
     if len(shapes) != 1:
         raise DataError(
             f"Shards hold images of shapes {shapes}, but one shape is expected; delete"
             f" {', '.join(map(str, paths))} and run again."
         )
-    joined = np.concatenate(ids)
+    joined = np.sort(np.concatenate(ids))
     if len(np.unique(joined)) != len(joined):
         raise DataError(
             f"Shards {', '.join(map(str, paths))} share images; delete them and run again."
         )
-    if path_to_selection is not None:
-        images = [
-            pick_chosen(path_to_selection, ids=some, images=part)
-            for some, part in zip(ids, images, strict=True)
-        ]
-    order = np.argsort(joined)
-    return joined[order], np.concatenate(images)[order]
+    repeats, *shape = shapes[0]
+    kept = repeats if path_to_selection is None else 1
+    images = np.empty((len(joined), kept, *shape), np.uint8)
+    for some, shard in zip(ids, shards, strict=True):
+        images[np.searchsorted(joined, some)] = (
+            shard
+            if path_to_selection is None
+            else pick_chosen(path_to_selection, ids=some, images=shard)
+        )
+    return joined, images
 
 
 def pick_chosen(path: Path | str, *, ids: np.ndarray, images: np.ndarray) -> np.ndarray:
