@@ -8,8 +8,9 @@ from pathlib import Path
 
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
-from neuraldiffuser.config.reconstruction import Variant
+from neuraldiffuser.config.reconstruction import Selection, Variant
 from neuraldiffuser.evaluation.findings import build_findings
+from neuraldiffuser.evaluation.variants import list_guided_by_encoder
 
 
 def derive_findings(
@@ -23,6 +24,7 @@ def derive_findings(
     path_to_voxels: list[Path],
     path_to_findings: Path,
     variants: dict[str, Variant],
+    selections: dict[str, Selection],
     findings: FindingSettings,
     bootstrap: BootstrapSettings,
 ) -> None:
@@ -38,7 +40,7 @@ def derive_findings(
             Path(path).stem: storage.read_array(path, "voxel/noise_ceiling")
             for path in path_to_voxels
         },
-        guided_by_encoder=[name for name, one in variants.items() if "encoder" in one.terms],
+        guided_by_encoder=list_guided_by_encoder(variants, selections),
         settings=findings,
         bootstrap=bootstrap,
     )

@@ -9,11 +9,13 @@ import pandas as pd
 
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.evaluation import BootstrapSettings, ComparisonSettings, Judge
+from neuraldiffuser.config.reconstruction import Selection
 from neuraldiffuser.evaluation.long_form import average_per_image, read_by_run
-from neuraldiffuser.evaluation.metrics import metrics_of
+from neuraldiffuser.evaluation.metrics import list_ensembled, metrics_of
 from neuraldiffuser.evaluation.summary import (
     choose_brain_correlation,
     compare,
+    keep_comparable,
     summarise,
     summarise_sets,
 )
@@ -26,6 +28,8 @@ def summarise_evaluation(
     path_to_summary: Path,
     path_to_comparisons: Path,
     judges: tuple[Judge, ...],
+    identification: str,
+    selections: dict[str, Selection],
     brain_correlation: str,
     bootstrap: BootstrapSettings,
     comparisons: dict[str, ComparisonSettings],
@@ -46,7 +50,10 @@ def summarise_evaluation(
     ]
     storage.write_table(path_to_summary, pd.concat(summary, ignore_index=True))
     differences = compare(values, comparisons=comparisons, metrics=metrics, bootstrap=bootstrap)
-    storage.write_table(path_to_comparisons, differences)
+    comparable = keep_comparable(
+        differences, selections=selections, ensembled=list_ensembled(judges, identification)
+    )
+    storage.write_table(path_to_comparisons, comparable)
 
 
 if __name__ == "__main__":

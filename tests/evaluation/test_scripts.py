@@ -152,8 +152,17 @@ def test_a_selection_measures_the_chosen_repeats_and_no_consistency(guided, fold
 
 
 @pytest.mark.usefixtures("guided")
-def test_a_selection_stands_beside_its_variant_in_summary_and_comparisons(folder, best, tmp_path):
-    """A difference has the metrics of both."""
+@pytest.mark.parametrize(
+    ("identification", "compared"),
+    [
+        ("mindeye", {"pixcorr", "ssim", "distance", "early"}),
+        ("takagi", {"pixcorr", "ssim", "distance"}),
+    ],
+)
+def test_a_selection_stands_beside_its_variant_in_summary_and_comparisons(
+    folder, best, tmp_path, identification, compared
+):
+    """A difference has the metrics of both, but where the variant's repeats act together."""
     evaluate(folder, "guided", selection=best, name="guided_best")
     tables = [folder / "evaluation" / name / "subj01" for name in ("guided", "guided_best")]
     summarise_evaluation.summarise_evaluation(
@@ -162,6 +171,8 @@ def test_a_selection_stands_beside_its_variant_in_summary_and_comparisons(folder
         path_to_summary=tmp_path / "summary.csv",
         path_to_comparisons=tmp_path / "comparisons.csv",
         judges=MEASURES.judges,
+        identification=identification,
+        selections=Reconstruction().selections,
         brain_correlation="voxels_per_image",
         bootstrap=BOOTSTRAP,
         comparisons=COMPARISONS,
@@ -170,8 +181,8 @@ def test_a_selection_stands_beside_its_variant_in_summary_and_comparisons(folder
     metrics = summary.groupby("variant")["metric"].agg(set)
     assert metrics["guided"] - metrics["guided_best"] == {"consistency"}
     assert metrics["guided_best"] < metrics["guided"]
-    compared = pd.read_csv(tmp_path / "comparisons.csv").groupby("name")["metric"].agg(set)
-    assert compared["guided_best_minus_guided"] == {"pixcorr", "ssim", "early", "distance"}
+    differences = pd.read_csv(tmp_path / "comparisons.csv").groupby("name")["metric"].agg(set)
+    assert differences["guided_best_minus_guided"] == compared
 
 
 def test_a_metric_that_needs_more_images_says_so(guided):
@@ -469,6 +480,8 @@ def test_from_values_to_findings(folder, guided, embeddings, decoding, path_to_v
         path_to_summary=evaluations / "summary.csv",
         path_to_comparisons=evaluations / "comparisons.csv",
         judges=MEASURES.judges,
+        identification="mindeye",
+        selections=Reconstruction().selections,
         brain_correlation="voxels_per_image",
         bootstrap=BOOTSTRAP,
         comparisons=COMPARISONS,
@@ -504,6 +517,7 @@ def test_from_values_to_findings(folder, guided, embeddings, decoding, path_to_v
         path_to_voxels=[path_to_voxels],
         path_to_findings=folder / "findings.json",
         variants=Reconstruction().variants,
+        selections=Reconstruction().selections,
         findings=FindingSettings(early=("early",), late=(), noise_ceiling=(20, 40)),
         bootstrap=BOOTSTRAP,
     )

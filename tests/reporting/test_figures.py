@@ -188,6 +188,23 @@ def test_alternative_texts_state_numbers(drawn, name):
     assert any(character.isdigit() for character in drawn[name].alt)
 
 
+def test_identification_of_one_repeat_is_not_drawn_beside_that_of_all(world, experiment, tmp_path):
+    table = storage.read_table(world.paths("summary")[0])
+    best = table[table["variant"] == "guided"].assign(variant="guided_best")
+    storage.write_table(tmp_path / "summary.csv", pd.concat([table, best]))
+    variants = experiment.variants | {"guided_best": experiment.variants["guided"]}
+    changes = {"run": (*experiment.run, "guided_best"), "variants": variants}
+    drawn = {}
+    for rule in ("takagi", "mindeye"):
+        changed = experiment.model_copy(update=changes | {"identification": rule})
+        figure = figures.FIGURES["metrics"](
+            Sources({"summary": [tmp_path / "summary.csv"]}), changed
+        )
+        drawn[rule] = set(figure.data.query("variant == 'guided_best'")["metric"])
+    assert drawn["mindeye"] - drawn["takagi"] == {"lite_early", "lite_middle", "lite_pooled"}
+    assert "pixcorr" in drawn["takagi"]
+
+
 def test_a_metric_that_was_not_computed_says_why_in_its_panel(world, experiment, tmp_path):
     summary = storage.read_table(world.paths("summary")[0])
     fewer = summary["metric"] == "ssim"

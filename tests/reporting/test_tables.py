@@ -32,6 +32,7 @@ def paper_experiment(world):
         variants=Reconstruction().variants,
         run=world.variants,
         judges=Evaluation().judges,
+        identification=Evaluation().identification,
     )
 
 
@@ -267,6 +268,26 @@ def test_only_brain_correlations_of_what_their_encoder_guided_are_marked(world, 
     assert text.count(" †") == len(marked) + 1
     assert "- † guided by the encoder that scores it" in text
     assert r"$\dagger$" in layout.to_latex(table, comparable=False)
+
+
+@pytest.mark.parametrize(("identification", "expected"), [("takagi", 1), ("mindeye", 0)])
+@pytest.mark.parametrize("name", ["table1", "table2"])
+def test_identification_of_one_repeat_is_marked_where_others_have_all_together(
+    world, further, name, identification, expected
+):
+    paths, experiment = further
+    changed = experiment.model_copy(update={"identification": identification})
+    table = make_further(world, name, (paths, changed))
+    ours = table.entries.query("origin == 'ours'")
+    of_selection = ours["row"].str.endswith("best repeat by decoded features")
+    judges = ("lite_early", "lite_middle", "lite_pooled")
+    identified = ours[of_selection & ours["metric"].isin(judges)]
+    assert len(identified) == len(judges)
+    marked = ours[ours["note"] == tables.OF_ONE_REPEAT]
+    assert list(marked.index) == list(identified.index) * expected
+    text = layout.to_markdown(table, comparable=False)
+    assert text.count(" ‡") == len(marked) + expected
+    assert ("- ‡ identified from one repeat" in text) == bool(expected)
 
 
 def test_without_an_encoder_that_guides_nothing_is_marked(world, experiment):

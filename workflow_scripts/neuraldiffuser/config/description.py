@@ -38,4 +38,5 @@ class Description(Section):
             selections=self.reconstruction.selections,
             run=self.reconstruction.run,
             judges=self.evaluation.judges,
+            identification=self.evaluation.identification,
         )

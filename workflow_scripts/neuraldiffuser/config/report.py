@@ -59,6 +59,7 @@ class Presentation(Section):
     selections: dict[str, Selection] = {}
     run: tuple[str, ...]
     judges: tuple[Judge, ...]
+    identification: str
 
     @property
     def comparable(self) -> bool:

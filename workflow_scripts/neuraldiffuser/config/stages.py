@@ -136,16 +136,16 @@ STAGES: dict[str, dict[str, str]] = {
     },
     "calibrate_guidance": {
         "settings": "reconstruction.calibration_settings.{variant}",
-        "variant": "reconstruction.resolved_variants.{variant}",
-        "clip_image": "guiding_clip_images.{variant}",
-        "missing_repeats": "voxels.missing_repeats",
+        "variant": "reconstruction.calibrated_variants.{variant}",
+        "clip_image": "calibrating.{variant}.clip_image",
+        "missing_repeats": "calibrating.{variant}.missing_repeats",
         "seed": "seed",
     },
     "reconstruct_images": {
         "settings": "reconstruction.image_settings.{variant}",
         "variant": "reconstruction.resolved_variants.{variant}",
-        "clip_image": "guiding_clip_images.{variant}",
-        "missing_repeats": "voxels.missing_repeats",
+        "clip_image": "guiding.{variant}.clip_image",
+        "missing_repeats": "guiding.{variant}.missing_repeats",
         "seed": "seed",
     },
     "select_repeats": {
@@ -169,6 +169,8 @@ STAGES: dict[str, dict[str, str]] = {
     },
     "summarise_evaluation": {
         "judges": "evaluation.judges",
+        "identification": "evaluation.identification",
+        "selections": "reconstruction.selections",
         "brain_correlation": "evaluation.brain_correlation",
         "bootstrap": "evaluation.bootstrap",
         "comparisons": "evaluation.comparisons",
@@ -180,6 +182,7 @@ STAGES: dict[str, dict[str, str]] = {
     },
     "derive_findings": {
         "variants": "reconstruction.variants",
+        "selections": "reconstruction.selections",
         "findings": "evaluation.findings",
         "bootstrap": "evaluation.bootstrap",
     },

@@ -45,7 +45,15 @@ MEASURES = {
     "inception_score": ("exponential of nats", True, "set"),
     "kernel_distance": ("squared distance", False, "set"),
 }
+ENSEMBLE = "takagi"  # the identification for which all repeats of an image act together
 SET_MEASURES = ("frechet_distance", "inception_score")  # one number, not one per image
+
+
+def list_ensembled(judges: Iterable[Judge], identification: str) -> list[str]:
+    """The metrics for which all repeats of an image act together: one repeat is not comparable."""
+    if identification != ENSEMBLE:
+        return []
+    return [judge.name for judge in judges if judge.measure == "identification"]
 
 
 def brain_metric(area: str, direction: str = "", *, of_ceiling: bool = False) -> str:

@@ -1,6 +1,6 @@
 """From values per image to means, differences between variants, and their intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import reduce
 
 import numpy as np
@@ -136,6 +136,21 @@ def compare(
             tail = (p_value, metrics[metric].unit, metrics[metric].direction)
             rows.append((*head, mean, low, high, len(differences), *tail))
     return pd.DataFrame(rows, columns=COMPARISON)
+
+
+def keep_comparable(
+    differences: pd.DataFrame, *, selections: Collection[str], ensembled: Collection[str]
+) -> pd.DataFrame:
+    """Leaves out what one repeat of an image and all of them together cannot be compared in.
+
+    Args:
+        differences: table of ``compare``.
+        selections: names of those that have one repeat.
+        ensembled: metrics for which all repeats act together.
+    """
+    single = differences[["variant_a", "variant_b"]].isin(list(selections))
+    mixed = single["variant_a"] != single["variant_b"]
+    return differences[~(mixed & differences["metric"].isin(ensembled))]
 
 
 def _differences(pooled: Mapping[str, pd.DataFrame], pair: ComparisonSettings) -> pd.DataFrame:

@@ -123,7 +123,9 @@ def _tell_differences(data: pd.DataFrame) -> str:
 def draw_metrics(sources: Sources, experiment: Presentation) -> Figure:
     """Every metric of every variant: means over subjects with intervals, subjects beside them."""
     data = pick_summary(sources.table("summary"), experiment)
-    data = data[~data["metric"].isin(AREA_METRICS)] if len(data) else data
+    if len(data):
+        beside = data["metric"].isin(AREA_METRICS) | labels.find_single(data, experiment)
+        data = data[~beside]
     metrics = labels.choose_metrics(experiment)
     names = list(dict.fromkeys(data["metric"])) if len(data) else []
     variants = [name for name in experiment.run if len(data) and name in set(data["variant"])]

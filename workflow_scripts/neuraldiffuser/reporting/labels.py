@@ -2,11 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 
+import pandas as pd
+
 from neuraldiffuser.config.evaluation import Judge
 from neuraldiffuser.config.reconstruction import Selection, Term, Variant
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.contrasts import RETRIEVAL, SINGLE_LAYERS
-from neuraldiffuser.evaluation.metrics import AREAS, Metric, brain_metric, metrics_of
+from neuraldiffuser.evaluation.metrics import (
+    AREAS,
+    Metric,
+    brain_metric,
+    list_ensembled,
+    metrics_of,
+)
 from neuraldiffuser.evaluation.predictors import DECODER, RIDGE, SCRATCH
 from neuraldiffuser.evaluation.retrieval import VOTE
 from neuraldiffuser.reporting import words
@@ -25,6 +33,7 @@ GROUP_OF_KIND = {"pixels": LOW, "repeats": REPEATS, "brain": BRAIN, "set": QUALI
 GROUP_OF_LEVEL = {"early": LOW, "middle": LOW, "late": HIGH}
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 SCORED = "†"  # marks brain correlations of images that their own judge guided
+SINGLE = "‡"  # marks measures of one repeat for which the repeats of others act together
 # What images follow under each guidance function.
 FOLLOWED = {"clip_layers": "features", "encoder": "voxels", "color": "colours"}
 
@@ -43,6 +52,12 @@ def choose_metrics(experiment: Presentation) -> dict[str, Metric]:
     known = metrics_in_order(experiment.judges)
     chosen = experiment.report.metrics or tuple(known)
     return {name: known[name] for name in chosen}
+
+
+def find_single(summary: pd.DataFrame, experiment: Presentation) -> pd.Series:
+    """Which rows of the summary identify from one repeat what others do from all together."""
+    ensembled = list_ensembled(experiment.judges, experiment.identification)
+    return summary["variant"].isin(experiment.selections) & summary["metric"].isin(ensembled)
 
 
 def group_of(metric: Metric) -> str:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from neuraldiffuser.reporting import words
-from neuraldiffuser.reporting.labels import ARROWS, GROUPS, SCORED
-from neuraldiffuser.reporting.tables import OURS, PAPER, PENDING, SCORED_BY_ITS_GUIDE, Table
+from neuraldiffuser.reporting.labels import ARROWS, GROUPS, SCORED, SINGLE
+from neuraldiffuser.reporting.tables import MARKS, OURS, PAPER, PENDING, Table
 
 EMPTY = "\N{EN DASH}"
 OUR_PART = "This experiment"
@@ -80,9 +80,9 @@ def list_notes(table: Table) -> list[str]:
         f"{label}: {note or 'not computed'}."
         for label, note in zip(missing["label"], missing["note"].fillna(""), strict=True)
     )
-    if (table.entries["note"] == SCORED_BY_ITS_GUIDE).any():
-        notes.append(f"{SCORED} {SCORED_BY_ITS_GUIDE}.")
-    return [*notes, *told]
+    noted = set(table.entries["note"])
+    marked = [f"{mark} {note}." for note, mark in MARKS.items() if note in noted]
+    return [*notes, *marked, *told]
 
 
 def _lay_out_part(
@@ -119,7 +119,7 @@ def _fill_cells(entries: pd.DataFrame, *, comparable: bool) -> dict[tuple[str, s
             continue
         if entry.origin == OURS:
             number = words.write_number(entry.value, unit=entry.unit).removesuffix(" %")
-            number += f" {SCORED}" if entry.note == SCORED_BY_ITS_GUIDE else ""
+            number += f" {MARKS[entry.note]}" if entry.note in MARKS else ""
             cells[place] = replace(
                 cells.get(place, Cell()), number=number, interval=_write_interval(entry)
             )
@@ -179,6 +179,7 @@ LATEX = {
     "×": r"$\times$",
     words.MINUS: r"$-$",
     SCORED: r"$\dagger$",
+    SINGLE: r"$\ddagger$",
     EMPTY: "--",
     "\N{NARROW NO-BREAK SPACE}": r"\,",
 }

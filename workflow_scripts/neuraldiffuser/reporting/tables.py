@@ -30,6 +30,11 @@ SCORED_BY_ITS_GUIDE = (
     "guided by the encoder that scores it, so this brain correlation says how well the guidance "
     "was followed, not how good the image is"
 )
+OF_ONE_REPEAT = (
+    "identified from one repeat, where all repeats of an image act together elsewhere, so this "
+    "identification is not comparable with the other rows of ours"
+)
+MARKS = {SCORED_BY_ITS_GUIDE: labels.SCORED, OF_ONE_REPEAT: labels.SINGLE}
 
 # column of the paper's tables: (name of our metric, factor from the paper's unit to ours)
 PERCENT = 0.01
@@ -412,12 +417,14 @@ def _summary_entries(sources: Sources, experiment: Presentation) -> pd.DataFrame
         if labels.is_guided_by_encoder(name, experiment.variants)
     }
     judged = ranked["variant"].isin(scored) & (described["group"] == labels.BRAIN)
+    single = labels.find_single(ranked, experiment)
     notes = ranked["note"] if "note" in ranked else pd.Series(index=ranked.index, dtype=object)
+    notes = notes.astype(object).mask(judged, SCORED_BY_ITS_GUIDE).mask(single, OF_ONE_REPEAT)
     return (
         ranked.drop(columns=described.columns, errors="ignore")
         .join(described)
         .rename(columns={"mean": "value"})
-        .assign(note=notes.astype(object).mask(judged, SCORED_BY_ITS_GUIDE))
+        .assign(note=notes)
     )
 
 
