@@ -8,7 +8,7 @@ from neuraldiffuser import storage
 from neuraldiffuser.config.evaluation import BootstrapSettings, Judge
 from neuraldiffuser.config.reconstruction import Reconstruction, Variant
 from neuraldiffuser.errors import DataError
-from neuraldiffuser.evaluation import courses, sweep
+from neuraldiffuser.evaluation import trends, sweep
 from neuraldiffuser.evaluation.metrics import metrics_of
 
 VARIANTS = Reconstruction().variants
@@ -104,6 +104,17 @@ def test_a_scale_of_its_own_or_another_function_stands_on_no_line():
     assert lines == sweep.find_lines(VARIANTS, VARIANTS)
 
 
+def test_of_variants_at_one_place_guided_stands_there_else_the_first():
+    twins = {
+        "twin_of_guided": Variant(scale="guided", strength=0.2),
+        **VARIANTS,
+        "twin_of_the_last": Variant(scale="guided", strength=1.0),
+    }
+    _, strength = sweep.find_lines(twins, twins)
+    assert strength.variants[0.2] == "guided"
+    assert strength.variants[1] == "scale_100_strength_100"
+
+
 def test_differences_are_those_of_a_plain_loop():
     values = invent(rise_and_fall)
     table = compare(values)
@@ -156,4 +167,4 @@ def test_no_sweep_is_a_table_without_rows_and_nothing_is_told(tmp_path):
     storage.write_table(tmp_path / "sweep.csv", compare(invent(rise_and_fall, names=["guided"])))
     read = storage.read_table(tmp_path / "sweep.csv")
     assert list(read.columns) == sweep.SWEEP and read.empty
-    assert courses.tell_lines(read) == []
+    assert trends.tell_lines(read) == []

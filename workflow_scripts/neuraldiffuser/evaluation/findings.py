@@ -9,7 +9,7 @@ import pandas as pd
 
 from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
 from neuraldiffuser.errors import ConfigError
-from neuraldiffuser.evaluation import contrasts, courses
+from neuraldiffuser.evaluation import contrasts, trends
 from neuraldiffuser.evaluation.metrics import AREAS, DIRECTIONS, METRICS, brain_metric
 from neuraldiffuser.evaluation.predictors import (
     DECODER,
@@ -264,9 +264,9 @@ def observe_sweep(swept: pd.DataFrame) -> Iterable[dict[str, Any]]:
     Args:
         swept: table of ``sweep.compare_lines``.
     """
-    for told in courses.tell_lines(swept):
+    for told in trends.tell_lines(swept):
         row = told.row
-        place = courses.write_place(row["line"], row["place"])
+        place = trends.write_place(row["line"], row["place"])
         name = f"sweep of {row['line']}: {_words(row['variant'])} ({place}) minus no guidance"
         ends = row["difference"], row["low"], row["high"], row["n"], row["unit"]
         observed = Estimate(f"{name}: {row['label']}", *ends).observe()

@@ -66,15 +66,18 @@ def _shares_scale(name: str, variant: Variant, guided: Variant) -> bool:
 
 
 def _find_longest(axis: str, variants: Mapping[str, Variant]) -> Line:
-    """The line with most places; among equals, the one at the largest other setting."""
+    """The line with most places; among equals, the one at the largest other setting.
+
+    Variants at one place have the same images: ``guided`` stands there, else the first.
+    """
     grows, stays = ("scale_factor", "strength") if axis == SCALE else ("strength", "scale_factor")
     lines = []
     for fixed in {getattr(variant, stays) for variant in variants.values()}:
         own, controls = {}, {}
-        for name, variant in variants.items():
+        for name, variant in sorted(variants.items(), key=lambda item: item[0] != GUIDED):
             place = getattr(variant, grows)
             if getattr(variant, stays) == fixed and variant.features == OWN:
-                own[place] = name
+                own.setdefault(place, name)
             elif getattr(variant, stays) == fixed:
                 controls[name] = place, variant.features
         lines.append(Line(axis, fixed, {0.0: UNGUIDED} | dict(sorted(own.items())), controls))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.lines import Line2D
 
 from neuraldiffuser.config.report import Presentation
-from neuraldiffuser.evaluation import courses, sweep
+from neuraldiffuser.evaluation import trends, sweep
 from neuraldiffuser.reporting import labels, plots, style
 from neuraldiffuser.reporting.result import Figure
 from neuraldiffuser.reporting.sources import Sources
@@ -65,7 +65,7 @@ def draw_sweep(sources: Sources, experiment: Presentation) -> Figure:
         "Upwards is better in every row: where a lower value is better (↓), the axis is turned "
         "over. The controls are guided by features that do not belong to the image. Where a "
         "measure is best was read off these same images.",
-        alt=" ".join(told.sentence for told in courses.tell_lines(table)),
+        alt=" ".join(told.sentence for told in trends.tell_lines(table)),
         data=data,
         image=style.encode_figure(figure),
     )

@@ -1,13 +1,13 @@
-"""What is said of the sweep follows its numbers: planted courses are told as they are."""
+"""What is said of the sweep follows its numbers: planted trends are told as they are."""
 
 import pandas as pd
 from evaluation.test_sweep import compare, invent, rise_and_fall
 
-from neuraldiffuser.evaluation import courses
+from neuraldiffuser.evaluation import trends
 
 
 def sentences(effect, **kept):
-    return [told.sentence for told in courses.tell_lines(compare(invent(effect, **kept)))]
+    return [told.sentence for told in trends.tell_lines(compare(invent(effect, **kept)))]
 
 
 def test_the_pattern_of_table_2_is_recognised():
@@ -59,7 +59,7 @@ def test_a_fall_from_a_best_point_that_is_no_gain_is_told_from_there():
         difference=[e[0] for e in ends], low=[e[1] for e in ends], high=[e[2] for e in ends]
     )
     detail = table.assign(metric="pixcorr", label="PixCorr", aspect="detail")
-    told = [told.sentence for told in courses.tell_lines(pd.concat([detail, table]))]
+    told = [told.sentence for told in trends.tell_lines(pd.concat([detail, table]))]
     assert told[2] == (
         "Content, beside no guidance, as η grows: late does not measurably improve, then worsens "
         "(−0.020 [−0.030, −0.010] from η 0.5 on; −0.010 [−0.030, +0.010] at η 1)."
@@ -68,7 +68,7 @@ def test_a_fall_from_a_best_point_that_is_no_gain_is_told_from_there():
 
 def test_without_a_measure_of_quality_none_is_told():
     values = {key: table.drop(columns="kernel") for key, table in invent(rise_and_fall).items()}
-    told = [told.sentence for told in courses.tell_lines(compare(values))]
+    told = [told.sentence for told in trends.tell_lines(compare(values))]
     assert len(told) == 2 * 3
     assert told[0].endswith("as in the paper's Table 2; quality was not measured by image.")
 

@@ -9,7 +9,7 @@ from neuraldiffuser.evaluation.sweep import CONTENT, DETAIL, OWN, QUALITY, SCALE
 
 
 @dataclass(frozen=True)
-class Course:
+class Trend:
     """How one metric runs along a line.
 
     Attributes:
@@ -36,8 +36,8 @@ class Course:
         return self.last if self.best is None else self.best
 
 
-def follow(rows: pd.DataFrame) -> Course:
-    """The course of one metric, from its rows on one line."""
+def follow(rows: pd.DataFrame) -> Trend:
+    """The trend of one metric, from its rows on one line."""
     first = rows.iloc[0]
     sign = 1 if first["direction"] == "higher" else -1
     own = rows[rows["features"] == OWN]
@@ -49,7 +49,7 @@ def follow(rows: pd.DataFrame) -> Course:
     top = 0.0 if best is None else best["place"]
     falls = own[(own["place"] == last["place"]) & (own["reference_place"] == top)]
     fall = falls.iloc[0] if len(falls) else None
-    return Course(
+    return Trend(
         label=first["label"] + ("" if sign > 0 else " (lower is better)"),
         best=best,
         last=last,
@@ -87,16 +87,16 @@ def tell_lines(sweep: pd.DataFrame) -> list[Told]:
     """For each line: whether detail rises and quality falls; then every aspect by measure."""
     told = []
     for axis, rows in sweep.groupby("line", sort=False):
-        courses = {
+        trends = {
             aspect: [follow(part) for _, part in found.groupby("metric", sort=False)]
             for aspect, found in rows.groupby("aspect", sort=False)
         }
-        detail = courses[DETAIL][0]
-        told.append(Told(_judge(rows.iloc[0], courses), detail.best_or_last))
+        detail = trends[DETAIL][0]
+        told.append(Told(_judge(rows.iloc[0], trends), detail.best_or_last))
         told.extend(
-            Told(_tell_courses(aspect, axis, courses[aspect]), courses[aspect][0].last)
+            Told(_tell_trends(aspect, axis, trends[aspect]), trends[aspect][0].last)
             for aspect in (DETAIL, CONTENT, QUALITY)
-            if aspect in courses
+            if aspect in trends
         )
     return told
 
@@ -106,14 +106,14 @@ def write_place(axis: str, place: float) -> str:
     return f"κ × {place:g}" if axis == SCALE else f"η {place:g}"
 
 
-def _judge(row: pd.Series, courses: Mapping[str, list[Course]]) -> str:
+def _judge(row: pd.Series, trends: Mapping[str, list[Trend]]) -> str:
     """Whether a line shows what Table 2 shows, as two sentences."""
-    detail, quality = courses[DETAIL], courses.get(QUALITY, [])
+    detail, quality = trends[DETAIL], trends.get(QUALITY, [])
     grows = {SCALE: "guidance scale κ", STRENGTH: "guidance strength η"}[row["line"]]
     other, times = (STRENGTH, "× ") if row["line"] == SCALE else (SCALE, "")
     judged = [_judge_detail(detail)]
-    if CONTENT in courses:
-        judged.append(_judge_content(courses[CONTENT]))
+    if CONTENT in trends:
+        judged.append(_judge_content(trends[CONTENT]))
     if quality:
         judged.append(_judge_quality(quality))
     return (
@@ -123,45 +123,43 @@ def _judge(row: pd.Series, courses: Mapping[str, list[Course]]) -> str:
     )
 
 
-def _judge_detail(courses: list[Course]) -> str:
-    rising = [course for course in courses if course.rises]
-    again = [course for course in rising if course.falls]
+def _judge_detail(trends: list[Trend]) -> str:
+    rising = [trend for trend in trends if trend.rises]
+    again = [trend for trend in rising if trend.falls]
     verb = "falls" if len(again) == 1 else "fall"
-    counted = _count(rising, courses) + (f", {len(again)} of them {verb} again" if again else "")
-    return f"detail {_say('rises', 'rise', rising, courses)} ({counted})"
+    counted = _count(rising, trends) + (f", {len(again)} of them {verb} again" if again else "")
+    return f"detail {_say('rises', 'rise', rising, trends)} ({counted})"
 
 
-def _judge_quality(courses: list[Course]) -> str:
-    falling = [course for course in courses if course.falls]
-    return f"quality {_say('falls', 'fall', falling, courses)} ({_count(falling, courses)})"
+def _judge_quality(trends: list[Trend]) -> str:
+    falling = [trend for trend in trends if trend.falls]
+    return f"quality {_say('falls', 'fall', falling, trends)} ({_count(falling, trends)})"
 
 
-def _judge_content(courses: list[Course]) -> str:
-    better, worse = (
-        sum(getattr(course, which) for course in courses) for which in ("rises", "falls")
-    )
-    return f"content improves in {better} and worsens in {worse} of {_count_all(courses)}"
+def _judge_content(trends: list[Trend]) -> str:
+    better, worse = (sum(getattr(trend, which) for trend in trends) for which in ("rises", "falls"))
+    return f"content improves in {better} and worsens in {worse} of {_count_all(trends)}"
 
 
-def _count(those: list[Course], among: list[Course]) -> str:
+def _count(those: list[Trend], among: list[Trend]) -> str:
     return f"{len(those)} of {_count_all(among)}"
 
 
-def _count_all(courses: list[Course]) -> str:
-    return f"{len(courses)} measure{'' if len(courses) == 1 else 's'}"
+def _count_all(trends: list[Trend]) -> str:
+    return f"{len(trends)} measure{'' if len(trends) == 1 else 's'}"
 
 
-def _say(does: str, do: str, those: list[Course], among: list[Course]) -> str:
+def _say(does: str, do: str, those: list[Trend], among: list[Trend]) -> str:
     """``rises``, ``rises in part`` or ``does not rise measurably``."""
     if not those:
         return f"does not {do} measurably"
     return does if len(those) == len(among) else f"{does} in part"
 
 
-def _tell_departures(detail: list[Course], quality: list[Course]) -> str:
+def _tell_departures(detail: list[Trend], quality: list[Trend]) -> str:
     """Whether detail rises and quality falls, as in Table 2, or what does not."""
-    still = [f"{course.label} does not rise" for course in detail if not course.rises]
-    still += [f"{course.label} does not fall" for course in quality if not course.falls]
+    still = [f"{trend.label} does not rise" for trend in detail if not trend.rises]
+    still += [f"{trend.label} does not fall" for trend in quality if not trend.falls]
     if still:
         return f"It differs from the paper's Table 2: {_join(still)} measurably."
     if not quality:
@@ -169,33 +167,33 @@ def _tell_departures(detail: list[Course], quality: list[Course]) -> str:
     return "This is the pattern of the paper's Table 2: detail rises, quality falls."
 
 
-def _tell_courses(aspect: str, axis: str, courses: list[Course]) -> str:
+def _tell_trends(aspect: str, axis: str, trends: list[Trend]) -> str:
     """Every measure of an aspect, beside no guidance."""
-    clauses = "; ".join(_tell_course(axis, course) for course in courses)
+    clauses = "; ".join(_tell_trend(axis, trend) for trend in trends)
     grows = "κ" if axis == SCALE else "η"
     return f"{aspect.capitalize()}, beside no guidance, as {grows} grows: {clauses}."
 
 
-def _tell_course(axis: str, course: Course) -> str:
-    end = f"{_write_difference(course.last)} at {write_place(axis, course.last['place'])}"
-    if course.rises:
-        top = f"{_write_difference(course.best)} at {write_place(axis, course.best['place'])}"
-        if course.falls:
-            clause = f"{course.label} improves ({top}), then worsens ({end})"
-        elif course.best["place"] == course.last["place"]:
-            clause = f"{course.label} improves to the end ({end})"
+def _tell_trend(axis: str, trend: Trend) -> str:
+    end = f"{_write_difference(trend.last)} at {write_place(axis, trend.last['place'])}"
+    if trend.rises:
+        top = f"{_write_difference(trend.best)} at {write_place(axis, trend.best['place'])}"
+        if trend.falls:
+            clause = f"{trend.label} improves ({top}), then worsens ({end})"
+        elif trend.best["place"] == trend.last["place"]:
+            clause = f"{trend.label} improves to the end ({end})"
         else:
-            clause = f"{course.label} improves ({top}) and does not measurably worsen ({end})"
-    elif course.falls and course.best is None:
-        clause = f"{course.label} does not improve and worsens ({end})"
-    elif course.falls:
-        change = f"{_write_difference(course.fall)} from {write_place(axis, course.best['place'])}"
-        clause = f"{course.label} does not measurably improve, then worsens ({change} on; {end})"
+            clause = f"{trend.label} improves ({top}) and does not measurably worsen ({end})"
+    elif trend.falls and trend.best is None:
+        clause = f"{trend.label} does not improve and worsens ({end})"
+    elif trend.falls:
+        change = f"{_write_difference(trend.fall)} from {write_place(axis, trend.best['place'])}"
+        clause = f"{trend.label} does not measurably improve, then worsens ({change} on; {end})"
     else:
-        clause = f"{course.label} neither improves nor worsens measurably ({end})"
-    if course.worse_from in (None, course.last["place"]):
+        clause = f"{trend.label} neither improves nor worsens measurably ({end})"
+    if trend.worse_from in (None, trend.last["place"]):
         return clause
-    return f"{clause}, worse than no guidance from {write_place(axis, course.worse_from)} on"
+    return f"{clause}, worse than no guidance from {write_place(axis, trend.worse_from)} on"
 
 
 def _write_difference(row: pd.Series) -> str:
