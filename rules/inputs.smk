@@ -5,7 +5,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from neuraldiffuser.config.guidance import VOXELS
+from neuraldiffuser.config.guidance import VOXELS, code_of
 from neuraldiffuser.config.models import CLIP_WEIGHTS, TEXT_WEIGHTS, WEIGHTS
 from neuraldiffuser.config.reconstruction import name_maker
 from neuraldiffuser.errors import DataError
@@ -384,14 +384,15 @@ def get_conditions(wildcards):
     )
 
 
-def get_needs(variant):
-    """What the functions that guide a variant read, each by itself."""
-    return [
-        getattr(CONFIG.reconstruction.guidance, name).needs(
-            CONFIG.targets, CONFIG.models
-        )
-        for name in variant.terms
-    ]
+def get_calibrated(wildcards):
+    """That part of it whose scales are calibrated."""
+    get_variant(wildcards)
+    return CONFIG.reconstruction.calibrated_variants[wildcards.variant]
+
+
+def get_code(stage, variant_of):
+    """A stage's code, with that of the functions that guide the variant."""
+    return lambda wildcards: code_id(stage, *code_of(variant_of(wildcards).terms))
 
 
 def get_guiding(wildcards):
@@ -403,12 +404,13 @@ def get_guiding(wildcards):
 
 def get_held_out_guiding(wildcards):
     """What a scale is calibrated on: held-out images with their own features."""
-    return list_guiding(get_variant(wildcards), wildcards.subject)
+    return list_guiding(get_calibrated(wildcards), wildcards.subject)
 
 
 def list_guiding(variant, subject, embedded_by=None):
     """Measured voxels of a subject, and embeddings of the same or of somebody else."""
-    targets = [name for needs in get_needs(variant) for name in needs.targets]
+    needs = CONFIG.needs_of(variant.terms)
+    targets = [name for each in needs for name in each.targets]
     return [
         (
             f"<results>/voxels/{subject}.h5"
@@ -419,34 +421,42 @@ def list_guiding(variant, subject, embedded_by=None):
     ]
 
 
-def get_guiding_encoder(wildcards):
+def get_guiding_encoder(variant_of):
     """The subject's encoder and its accuracy, where they guide."""
-    if not any(needs.encoder for needs in get_needs(get_variant(wildcards))):
-        return []
-    return [
-        f"<results>/encoders/{wildcards.subject}.safetensors",
-        f"<results>/encoders/{wildcards.subject}.h5",
-    ]
+    paths = collect("<results>/encoders/{{subject}}.{kind}", kind=["safetensors", "h5"])
+    return lambda wildcards: (
+        [path.format(subject=wildcards.subject) for path in paths]
+        if any(each.encoder for each in CONFIG.needs_of(variant_of(wildcards).terms))
+        else []
+    )
 
 
-def get_guiding_models(wildcards):
+def list_guiding_models(variant):
     """Models of the zoo that guide, by the names under which functions find them."""
-    models = [needs.models for needs in get_needs(get_variant(wildcards))]
-    return {role: name for some in models for role, name in some.items()}
+    needs = CONFIG.needs_of(variant.terms)
+    return {role: name for each in needs for role, name in each.models.items()}
 
 
-def get_generative_models(wildcards, output):
+def get_generative_models(variant_of):
     """The folders of Stable Diffusion and of the networks that guide."""
-    named = {"stable_diffusion": CONFIG.models.stable_diffusion}
-    named |= get_guiding_models(wildcards)
-    return {role: get_model_place(name) for role, name in named.items()}
+
+    def locate_all(wildcards, output):
+        named = {"stable_diffusion": CONFIG.models.stable_diffusion}
+        named |= list_guiding_models(variant_of(wildcards))
+        return {role: get_model_place(name) for role, name in named.items()}
+
+    return locate_all
 
 
-def get_generative_receipts(wildcards):
+def get_generative_receipts(variant_of):
     """What the models are that a variant's pictures come from."""
-    guiding = [get_receipts(name) for name in get_guiding_models(wildcards).values()]
-    receipts = get_receipts(CONFIG.models.stable_diffusion, *DIFFUSION_PARTS)
-    return receipts + [path for some in guiding for path in some]
+
+    def list_all(wildcards):
+        guiding = list_guiding_models(variant_of(wildcards)).values()
+        receipts = get_receipts(CONFIG.models.stable_diffusion, *DIFFUSION_PARTS)
+        return receipts + [path for name in guiding for path in get_receipts(name)]
+
+    return list_all
 
 
 def get_calibrations_of(wildcards):

@@ -14,8 +14,8 @@ rule calibrate_guidance:
     input:
         conditions=get_conditions,
         guiding=get_held_out_guiding,
-        encoder=get_guiding_encoder,
-        models=get_generative_receipts,
+        encoder=get_guiding_encoder(get_calibrated),
+        models=get_generative_receipts(get_calibrated),
     output:
         calibration="<results>/calibrations/{variant}/{subject}.json",
     log:
@@ -31,9 +31,9 @@ rule calibrate_guidance:
         mem_mb=RECONSTRUCTION_MEMORY,
         runtime=60,
     params:
-        models=get_generative_models,
+        models=get_generative_models(get_calibrated),
         settings=settings("calibrate_guidance"),
-        code=code_id("calibrate_guidance"),
+        code=get_code("calibrate_guidance", get_calibrated),
     message:
         "{wildcards.subject}: chooses the guidance scale of {wildcards.variant} on held-out images"
     script:
@@ -44,9 +44,9 @@ rule reconstruct_images:
     input:
         conditions=get_conditions,
         guiding=get_guiding,
-        encoder=get_guiding_encoder,
+        encoder=get_guiding_encoder(get_variant),
         calibrations=get_calibrations_of,
-        models=get_generative_receipts,
+        models=get_generative_receipts(get_variant),
     output:
         reconstructions="<results>/reconstructions/{variant}/{subject}/shard-{shard}.h5",
     log:
@@ -62,9 +62,9 @@ rule reconstruct_images:
         mem_mb=RECONSTRUCTION_MEMORY,
         runtime=240,
     params:
-        models=get_generative_models,
+        models=get_generative_models(get_variant),
         settings=settings("reconstruct_images"),
-        code=code_id("reconstruct_images"),
+        code=get_code("reconstruct_images", get_variant),
     message:
         "{wildcards.subject}: reconstructs shard {wildcards.shard} as {wildcards.variant}"
     script:

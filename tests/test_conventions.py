@@ -77,7 +77,8 @@ def test_rule_has_every_directive(name):
 @pytest.mark.parametrize("name", sorted(rules()))
 def test_settings_and_code_are_those_of_the_rule(name):
     settings = f'settings("{name}")' in rules()[name]
-    code = f'code_id("{name}")' in rules()[name] or name in VERIFIED_ON_ARRIVAL
+    named = re.search(rf'code=(code_id|get_code)\("{name}"', rules()[name])
+    code = named or name in VERIFIED_ON_ARRIVAL
     assert settings and code, "another stage's settings or code would miss reruns"
 
 

@@ -14,6 +14,9 @@ SCRIPTS = Path(__file__).parents[1]
 
 # How a job runs and is recorded, not what it computes: a change here reruns nothing.
 EXECUTION_MODULES = frozenset({"runtime.py", "provenance.py", "identity.py"})
+# What a stage reads of the configuration is in its settings, worked out before it runs. Only the
+# report computes with the configuration's own code: which reading it is, and what stands where.
+COMPUTING_CONFIGURATION = frozenset({"fidelity.py", "description.py", "report.py"})
 
 
 def canonical_json(value: Any) -> str:
@@ -29,20 +32,25 @@ def canonical_json(value: Any) -> str:
 
 
 @cache
-def code_id(stage: str) -> str:
+def code_id(stage: str, *modules: str) -> str:
     """sha256 over a stage's script and every project module it imports, directly or not.
 
     Comments, docstrings, layout and file dates do not count: the syntax trees are hashed.
+
+    Args:
+        stage: name of the script.
+        modules: what it imports besides by names that its settings hold.
     """
     digest = hashlib.sha256()
-    for path in sorted(_modules_behind(SCRIPTS / f"{stage}.py")):
+    named = [file for name in modules for file in _files_of(name)]
+    for path in sorted(_modules_behind(SCRIPTS / f"{stage}.py", *named)):
         digest.update(str(path.relative_to(SCRIPTS)).encode())
         digest.update(_tree_digest(path))
     return digest.hexdigest()
 
 
-def _modules_behind(script: Path) -> set[Path]:
-    found, waiting = set(), [script]
+def _modules_behind(*starts: Path) -> set[Path]:
+    found, waiting = set(), [*starts]
     while waiting:
         path = waiting.pop()
         if path not in found:
@@ -106,4 +114,6 @@ def _files_of(name: str) -> Iterator[Path]:
 
 
 def _computes(path: Path) -> bool:
+    if path.parent == SCRIPTS / "neuraldiffuser" / "config":
+        return path.name in COMPUTING_CONFIGURATION
     return path.parent.name != "neuraldiffuser" or path.name not in EXECUTION_MODULES

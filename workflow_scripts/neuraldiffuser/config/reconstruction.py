@@ -6,18 +6,20 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from neuraldiffuser.config.base import Section, narrow
-from neuraldiffuser.config.guidance import FunctionName, GuidanceSettings
+from neuraldiffuser.config.guidance import FunctionName, GuidanceSettings, UsedGuidance
 
 VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Scale = Annotated[float, Field(ge=0)]
 
 
 class Term(Section):
     """How strongly one guidance function guides."""
 
-    scale: float | Literal["auto"] | VariantName = Field(
+    scale: Scale | Literal["auto"] | VariantName = Field(
         "auto",
-        description="Guidance scale kappa: a number; auto, calibrated on held-out training images;"
-        " or the name of another variant, whose scale of the same function is used.",
+        description="Guidance scale kappa (paper: 300000): a number; auto, calibrated on held-out"
+        " training images; or the name of another variant, whose scale of the same function is"
+        " used, without its scale_factor.",
     )
     scale_factor: float = Field(
         1.0, ge=0, description="Multiple of that scale, for sweeps relative to another variant."
@@ -30,6 +32,9 @@ class Term(Section):
     )
 
 
+Terms = Annotated[dict[FunctionName, Term], Field(min_length=1)]
+
+
 class Variant(Term):
     """One way to reconstruct every test image; a column of Table 2, a control, an upper bound."""
 
@@ -38,15 +43,10 @@ class Variant(Term):
         description="Where the embeddings come from: decoded from each subject's brain, or from the"
         " stimuli themselves (Fig. 9, once for all subjects).",
     )
-    guidance: Literal["none"] | FunctionName | dict[FunctionName, Term] = Field(
+    guidance: Literal["none"] | FunctionName | Terms = Field(
         "clip_layers",
         description="none; a guidance function, with the scale, scale_factor and ratio beside it;"
         " or several that are summed, each with its own: {color: {}, edges: {ratio: 0.2}}.",
-    )
-    scale: float | Literal["auto"] | VariantName = Field(
-        300_000.0,
-        description="Guidance scale kappa (paper: 300000): a number; auto, calibrated on held-out"
-        " training images; or the name of another variant, whose scale is used.",
     )
     strength: float = Field(
         0.2, ge=0, le=1, description="Guidance strength eta: the share of steps that are guided."
@@ -63,6 +63,17 @@ class Variant(Term):
         if isinstance(self.guidance, dict):
             return self.guidance
         return {} if self.guidance == "none" else {self.guidance: narrow(self, Term)}
+
+    @model_validator(mode="after")
+    def scale_each_function_of_a_sum(self) -> "Variant":
+        """A scale beside a sum would be read by nobody."""
+        beside = sorted(self.model_dump(include=set(Term.model_fields), exclude_defaults=True))
+        if isinstance(self.guidance, dict) and beside:
+            raise ValueError(
+                f"{beside[0]} stands beside a sum of guidance functions, each of which has its own;"
+                f" move it: {{guidance: {{{next(iter(self.guidance))}: {{{beside[0]}: ...}}}}}}"
+            )
+        return self
 
     @model_validator(mode="after")
     def guide_stimuli_by_embeddings(self) -> "Variant":
@@ -151,7 +162,7 @@ class Sampling(UnguidedSampling):
         description="What becomes of a guidance gradient that is not finite: stop with an error, or"
         " clip: infinities to the sample's largest finite value, what is no number to zero.",
     )
-    guidance: GuidanceSettings = Field(GuidanceSettings(), description=GuidanceSettings.__doc__)
+    guidance: UsedGuidance = Field(UsedGuidance(), description=UsedGuidance.__doc__)
 
 
 class ImageSettings(Sampling):
@@ -190,19 +201,19 @@ TABLE_2 = {
 }
 
 PAPER = {
-    "guided": Variant(),
+    "guided": Variant(scale=300_000.0),
     "unguided": Variant(guidance="none"),
     "wrong_image": Variant(scale="guided", features="another_image"),
     "mean_feature": Variant(scale="guided", features="mean"),
-    "ground_truth_guided": Variant(source="stimulus", ratio=2.0),
+    "ground_truth_guided": Variant(source="stimulus", scale=300_000.0, ratio=2.0),
     "ground_truth_unguided": Variant(source="stimulus", guidance="none"),
     "brain_encoding": Variant(guidance="encoder", scale=800.0, strength=1.0),  # Table 4
 } | TABLE_2
 
 # Further functions, by themselves and beside the paper's; none runs unless asked for.
 FURTHER = {
-    "color": Variant(guidance="color", scale="auto"),
-    "edges": Variant(guidance="edges", scale="auto"),
+    "color": Variant(guidance="color"),
+    "edges": Variant(guidance="edges"),
     "clip_and_color": Variant(
         guidance={"clip_layers": Term(scale="guided"), "color": Term(ratio=0.2)}
     ),
@@ -214,6 +225,7 @@ SELECTIONS = {"guided_best": Selection(of="guided")}
 class Reconstruction(ImageSettings, CalibrationSettings):
     """Guided reconstruction with the decoded embeddings."""
 
+    guidance: GuidanceSettings = Field(GuidanceSettings(), description=GuidanceSettings.__doc__)
     variants: dict[VariantName, Variant] = Field(
         default_factory=lambda: PAPER | FURTHER,
         description="Named variants; a name becomes a folder of results.",
@@ -232,29 +244,33 @@ class Reconstruction(ImageSettings, CalibrationSettings):
     @property
     def image_settings(self) -> dict[str, ImageSettings]:
         """What the images of each variant depend on."""
-        return {name: self._used_by(one, ImageSettings) for name, one in self.variants.items()}
+        variants = self.resolved_variants.items()
+        return {name: self._used_by(one, ImageSettings) for name, one in variants}
 
     @property
     def calibration_settings(self) -> dict[str, CalibrationSettings]:
         """What calibrating the guidance scales of each variant depends on."""
-        return {
-            name: self._used_by(one, CalibrationSettings) for name, one in self.variants.items()
-        }
+        variants = self.calibrated_variants.items()
+        return {name: self._used_by(one, CalibrationSettings) for name, one in variants}
 
     def _used_by(self, variant: Variant, kind: type[Sampling]) -> Sampling:
         """What a variant never reads stays at its default: changing it makes no image anew."""
-        settings = narrow(self, kind)
-        if not variant.terms:
-            return settings.model_copy(update=GUIDED_DEFAULTS)
-        used = {name: getattr(self.guidance, name) for name in variant.terms}
-        return settings.model_copy(update={"guidance": GuidanceSettings(**used)})
+        read = kind.model_fields.keys() - (set() if variant.terms else GUIDED_KEYS) - {"guidance"}
+        used = {name: getattr(self.guidance, name).used for name in variant.terms}
+        return kind(**{name: getattr(self, name) for name in read}, guidance=UsedGuidance(**used))
 
     @property
     def resolved_variants(self) -> dict[str, Variant]:
-        """The variants; one that takes another's number has that number itself."""
-        return {
-            name: resolve_scales(variant, self.variants) for name, variant in self.variants.items()
-        }
+        """The variants as their images depend on them: numbers are worked out where there are any.
+
+        Functions are spelt out as sums, and what is not read has its default.
+        """
+        return {name: resolve(variant, self.variants) for name, variant in self.variants.items()}
+
+    @property
+    def calibrated_variants(self) -> dict[str, Variant]:
+        """The variants as their calibrations depend on them: functions with scales of their own."""
+        return {name: calibrated_part(variant) for name, variant in self.variants.items()}
 
     def variant_of(self, name: str) -> Variant:
         """The variant that made the images of a variant or selection."""
@@ -275,23 +291,37 @@ class Reconstruction(ImageSettings, CalibrationSettings):
         return self
 
 
-GUIDED_DEFAULTS = {
-    name: field.default
-    for name, field in Sampling.model_fields.items()
-    if name not in UnguidedSampling.model_fields
-}
+GUIDED_KEYS = Sampling.model_fields.keys() - UnguidedSampling.model_fields.keys()
 
 
-def resolve_scales(variant: Variant, variants: dict[str, Variant]) -> Variant:
-    """The variant with the numbers of those that lend their scales; a lender's auto stays lent."""
-    terms = {
-        name: term.model_copy(update={"scale": find_scale(name, term, variants)})
-        for name, term in variant.terms.items()
-    }
-    if isinstance(variant.guidance, dict):
-        return variant.model_copy(update={"guidance": terms})
-    own = terms.get(variant.guidance, variant)
-    return variant.model_copy(update={"scale": own.scale})
+def resolve(variant: Variant, variants: dict[str, Variant]) -> Variant:
+    """What the images of a variant depend on; a ratio shows in the calibration alone."""
+    terms = {name: resolve_term(name, term, variants) for name, term in variant.terms.items()}
+    if not terms:
+        return Variant(source=variant.source, guidance="none")
+    return Variant(
+        source=variant.source,
+        guidance=terms,
+        strength=variant.strength,
+        features=variant.features,
+    )
+
+
+def resolve_term(function: str, term: Term, variants: dict[str, Variant]) -> Term:
+    """A term's own number or a lender's, multiplied; a calibration stays a name and a factor."""
+    scale = find_scale(function, term, variants)
+    if isinstance(scale, str):
+        return Term(scale=scale, scale_factor=term.scale_factor)
+    return Term(scale=term.scale_factor * scale)
+
+
+def calibrated_part(variant: Variant) -> Variant:
+    """What the calibration of a variant depends on: its functions with scale auto, their ratios."""
+    automatic = {name: term for name, term in variant.terms.items() if term.scale == "auto"}
+    if not automatic:
+        return Variant(guidance="none")
+    ratios = {name: Term(ratio=term.ratio) for name, term in automatic.items()}
+    return Variant(guidance=ratios, strength=variant.strength)
 
 
 def find_scale(function: str, term: Term, variants: dict[str, Variant]) -> float | str:

@@ -1,5 +1,6 @@
 """The whole configuration: every section, checked together."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -10,12 +11,13 @@ from neuraldiffuser.config.decoder import Budget, DecoderSettings, Recipe
 from neuraldiffuser.config.description import Description
 from neuraldiffuser.config.encoding import EncodingSettings
 from neuraldiffuser.config.evaluation import Evaluation
+from neuraldiffuser.config.guidance import VOXELS, GuidingSettings, Needs
 from neuraldiffuser.config.mini import Mini
 from neuraldiffuser.config.models import NETWORK_LOADERS, ModelSettings, PretrainedModel
 from neuraldiffuser.config.nsd import Nsd, SubjectName
-from neuraldiffuser.config.reconstruction import Reconstruction
+from neuraldiffuser.config.reconstruction import Reconstruction, Variant
 from neuraldiffuser.config.report import Presentation, Report
-from neuraldiffuser.config.targets import ClipImageSettings, TargetSettings
+from neuraldiffuser.config.targets import TargetSettings
 from neuraldiffuser.config.voxels import Voxels
 from neuraldiffuser.nsd.locations import is_remote
 
@@ -131,18 +133,42 @@ class Config(Section):
         networks = self.evaluation.measures.networks.values()
         return {each.model: self.models.zoo[each.model].loader for each in networks}
 
+    def needs_of(self, functions: Iterable[str]) -> list[Needs]:
+        """What guidance functions read, each by itself."""
+        settings = (getattr(self.reconstruction.guidance, name) for name in functions)
+        return [each.needs(self.targets, self.models) for each in settings]
+
     @property
-    def guiding_clip_images(self) -> dict[str, ClipImageSettings]:
-        """What the CLIP layers are that guide each variant; the default where none do."""
-        return {
-            name: self.targets.clip_image if "clip_layers" in one.terms else ClipImageSettings()
-            for name, one in self.reconstruction.variants.items()
-        }
+    def guiding(self) -> dict[str, GuidingSettings]:
+        """How what guides each variant was made."""
+        return self._guiding(self.reconstruction.resolved_variants)
+
+    @property
+    def calibrating(self) -> dict[str, GuidingSettings]:
+        """How that was made by which each variant's scales are calibrated."""
+        return self._guiding(self.reconstruction.calibrated_variants)
+
+    def _guiding(self, variants: Mapping[str, Variant]) -> dict[str, GuidingSettings]:
+        """What no function reads stays at its default: changing it makes nothing anew."""
+        return {name: self._made(self.needs_of(one.terms)) for name, one in variants.items()}
+
+    def _made(self, needs: Iterable[Needs]) -> GuidingSettings:
+        targets = {name for each in needs for name in each.targets}
+        made = {}
+        if any(name.startswith("clip_image_") for name in targets):
+            made["clip_image"] = self.targets.clip_image
+        if VOXELS in targets:
+            made["missing_repeats"] = self.voxels.missing_repeats
+        return GuidingSettings(**made)
 
     @property
     def used_models(self) -> dict[str, PretrainedModel]:
         """The models that the experiment reads."""
+        reconstruction = self.reconstruction
+        run = [reconstruction.variant_of(name).terms for name in reconstruction.run]
+        guiding = [each.models for terms in run for each in self.needs_of(terms)]
         used = [self.models.stable_diffusion, self.models.clip_image, *self.network_loaders]
+        used += [name for models in guiding for name in models.values()]
         if self.targets.vae_latent.autoencoder == "image_variations":
             used.append(self.models.image_variations_autoencoder)
         if self.encoding.source == "released":

@@ -1,21 +1,24 @@
 """Guidance functions, one in a file, by the names that variants call them by.
 
-A function has settings and needs in neuraldiffuser.config.guidance, and here a class, a function
-that builds it, and an entry in GUIDANCE: see docs/extending.md.
+A function has settings in neuraldiffuser.config.guidance, which name what builds it, and here a
+module with a class and the function that builds it: see docs/extending.md. A module is imported
+when its function is built, so it is code of the variants that it guides and of no others.
 """
 
+from functools import partial
+from importlib import import_module
+
+from neuraldiffuser.config.guidance import BUILDERS
 from neuraldiffuser.diffusion.guidance.base import Builder, Guidance, GuidanceSource, Targets
-from neuraldiffuser.diffusion.guidance.clip_layers import build_clip_layers
-from neuraldiffuser.diffusion.guidance.color import build_color
-from neuraldiffuser.diffusion.guidance.edges import build_edges
-from neuraldiffuser.diffusion.guidance.encoder import build_encoder
 from neuraldiffuser.diffusion.guidance.summed import SummedGuidance
 
-GUIDANCE: dict[str, Builder] = {
-    "clip_layers": build_clip_layers,
-    "encoder": build_encoder,
-    "color": build_color,
-    "edges": build_edges,
-}
+
+def build(name: str, source: GuidanceSource) -> Guidance:
+    """The guidance function of that name."""
+    module, builder = BUILDERS[name].split(":")
+    return getattr(import_module(module), builder)(source)
+
+
+GUIDANCE: dict[str, Builder] = {name: partial(build, name) for name in BUILDERS}
 
 __all__ = ["GUIDANCE", "Guidance", "GuidanceSource", "SummedGuidance", "Targets"]
