@@ -14,8 +14,8 @@ from torch import Tensor
 
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.targets import ClipImageSettings
+from neuraldiffuser.diffusion.compatibility import refuse_strangers
 from neuraldiffuser.diffusion.embeddings import EmbeddingFile, name_targets
-from neuraldiffuser.diffusion.fit import refuse_strangers
 from neuraldiffuser.diffusion.selection import choose_repeats, rate_repeats
 from neuraldiffuser.diffusion.store import read_reconstructions
 from neuraldiffuser.diffusion.variants import average_held_out

@@ -46,9 +46,14 @@ class EmbeddingFile:
         return rows
 
 
+def name_target(path: Path | str) -> str:
+    """The target of a file, the name of its folder: ``embeddings/{target}/{subject}.h5``."""
+    return Path(path).parent.name
+
+
 def name_targets(paths: Iterable[Path | str]) -> dict[str, Path]:
-    """Files by target, the name of their folder: ``embeddings/{target}/{subject}.h5``."""
-    return {Path(path).parent.name: Path(path) for path in paths}
+    """One subject's files by target."""
+    return {name_target(path): Path(path) for path in paths}
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.reconstruction import Sampling, Variant
 from neuraldiffuser.config.targets import ClipImageSettings
+from neuraldiffuser.diffusion.compatibility import refuse_other_voxels, refuse_strangers
 from neuraldiffuser.diffusion.embeddings import Conditions, open_conditions
-from neuraldiffuser.diffusion.fit import refuse_strangers
 from neuraldiffuser.diffusion.guidance import (
     GUIDANCE,
     Guidance,
@@ -65,6 +65,7 @@ def load_materials(
         clip_image=clip_image,
         paths_to_receipts=paths_to_receipts,
     )
+    refuse_other_voxels(paths_to_guiding, paths_to_encoder)
     models = dict(paths_to_models)
     engine = load_engine(
         Path(models.pop("stable_diffusion")), settings, seed=seed, device=runtime.execution().device

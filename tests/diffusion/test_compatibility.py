@@ -1,6 +1,6 @@
-"""Embeddings are refused where they were decoded for other models, or for targets made otherwise.
+"""What guides is refused where it belongs to other models, other targets or other voxels.
 
-All of them have the shapes that are expected: nothing but their origin tells them apart.
+All of it has the shapes that are expected: nothing but its origin tells it apart.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from tiny_engine import IDS, make_embeddings
 
 from neuraldiffuser import storage
 from neuraldiffuser.config.targets import ClipImageSettings, ClipTextSettings, VaeLatentSettings
-from neuraldiffuser.diffusion.fit import refuse_strangers
+from neuraldiffuser.diffusion.compatibility import refuse_other_voxels, refuse_strangers
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.features.targets import describe_target
 
@@ -115,6 +115,16 @@ def test_a_target_of_another_model_is_refused(embed, refuse, target, settings, d
     )
 
 
+def test_every_file_of_a_target_is_looked_at(embed, refuse):
+    """Where the mean feature guides, decoded texts and those of the stimuli are both read."""
+    stimuli = embed("clip_text", ClipTextSettings(), {"text_encoder/weights": "d1"})
+    decoded = stimuli.with_name("subj01.h5")
+    strange = {"settings": "{}", "model": '{"text_encoder/weights": "x1"}'}
+    storage.write_arrays(decoded, {"test/id": IDS}, strange)
+    with pytest.raises(DataError, match=f"{decoded} was decoded from targets made with another"):
+        refuse(decoded, stimuli)
+
+
 def test_a_file_that_does_not_say_how_its_target_was_made_is_refused(refuse, tmp_path):
     path = tmp_path / "clip_image_02/subj01.h5"
     storage.write_arrays(path, {"test/id": IDS, "test/embedding": np.zeros((3, 17, 16))})
@@ -127,3 +137,43 @@ def test_a_file_that_does_not_say_how_its_target_was_made_is_refused(refuse, tmp
 
 def test_voxels_are_none_of_its_business(refuse, tmp_path):
     refuse(tmp_path / "voxels/subj01.h5")
+
+
+@pytest.fixture
+def fit_encoder(tmp_path):
+    """encoders/{subject}.safetensors and .h5 of a subject's voxels; only what they say of these."""
+
+    def write(subject, index):
+        path = tmp_path / "encoders" / f"{subject}.h5"
+        storage.write_arrays(path, {"index": np.array(index)}, {"subject": subject})
+        return [path.with_suffix(".safetensors"), path]
+
+    return write
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """What guides: a subject's three voxels, and latents."""
+    path = tmp_path / "voxels/subj01.h5"
+    storage.write_arrays(path, {"voxel/index": np.array([3, 8, 20])}, {"subject": "subj01"})
+    return [tmp_path / "vae_latent/subj01.h5", path]
+
+
+def test_the_encoder_of_the_voxels_may_guide(measured, fit_encoder):
+    refuse_other_voxels(measured, fit_encoder("subj01", [3, 8, 20]))
+    refuse_other_voxels(measured, [])
+    refuse_other_voxels(measured[:1], fit_encoder("subj02", [3]))
+
+
+@pytest.mark.parametrize(
+    ("subject", "index"),
+    [("subj01", [3, 8, 21]), ("subj01", [8, 3, 20]), ("subj01", [3, 8]), ("subj02", [3, 8, 20])],
+)
+def test_an_encoder_of_other_voxels_is_refused(measured, fit_encoder, subject, index):
+    encoder = fit_encoder(subject, index)
+    with pytest.raises(DataError) as error:
+        refuse_other_voxels(measured, encoder)
+    assert str(error.value) == (
+        f"{encoder[0]} was not fitted to the voxels of {measured[1]}; delete it and run the"
+        " workflow again."
+    )

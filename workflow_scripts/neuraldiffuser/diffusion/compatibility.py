@@ -1,18 +1,22 @@
-"""Whether what was decoded belongs to the models and settings that now read it.
+"""Whether what guides belongs to the models and settings that now read it.
 
 Another node or normalisation, or another tower of the same size, gives embeddings of the same
-shape: nothing but where they come from tells them apart.
+shape, and another choice of voxels may give as many: only where they come from tells them apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from neuraldiffuser import storage
+from neuraldiffuser.config.guidance import VOXELS
 from neuraldiffuser.config.targets import ClipImageSettings
-from neuraldiffuser.diffusion.embeddings import TEXT, name_targets
+from neuraldiffuser.diffusion.embeddings import TEXT, name_target
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.features.origin import Origin, read_origin
 
@@ -38,13 +42,38 @@ def refuse_strangers(
         DataError: a file does not say how its target was made, or it was made otherwise.
     """
     known = {storage.read_json(path)["sha256"] for path in paths_to_receipts}
-    for target, path in name_targets(paths_to_embeddings).items():
+    for path in map(Path, paths_to_embeddings):
+        target = name_target(path)
         if target == TEXT:
             refuse_other_model(path, read_origin(path), known)
         elif target.startswith(LAYER):
             origin = read_origin(path)
             refuse_other_settings(path, origin, clip_image.model_dump(mode="json"))
             refuse_other_model(path, origin, known)
+
+
+def refuse_other_voxels(
+    paths_to_guiding: Iterable[Path | str], paths_to_encoder: Iterable[Path | str]
+) -> None:
+    """Refuses an encoder of other voxels than those that guide: they are joined by position.
+
+    Args:
+        paths_to_guiding: voxels/{subject}.h5 where voxels guide; others are passed over.
+        paths_to_encoder: encoders/{subject}.safetensors and .h5; none where no encoder guides.
+
+    Raises:
+        DataError: it was fitted to the voxels of another subject, or to another choice of them.
+    """
+    measured = [path for path in map(Path, paths_to_guiding) if name_target(path) == VOXELS]
+    fitted = [path for path in map(Path, paths_to_encoder) if path.suffix == ".h5"]
+    for path, accuracy in product(measured, fitted):
+        subjects = {storage.read_attributes(one)["subject"] for one in (path, accuracy)}
+        indices = storage.read_array(path, "voxel/index"), storage.read_array(accuracy, "index")
+        if len(subjects) > 1 or not np.array_equal(*indices):
+            raise DataError(
+                f"{accuracy.with_suffix('.safetensors')} was not fitted to the voxels of {path};"
+                " delete it and run the workflow again."
+            )
 
 
 def refuse_other_settings(path: Path, origin: Origin, expected: Mapping[str, Any]) -> None:
