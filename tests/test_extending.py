@@ -1,6 +1,11 @@
 """The examples of docs/extending.md run in the modules that they extend."""
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import textwrap
 from dataclasses import replace
 from functools import partial
@@ -24,6 +29,7 @@ from neuraldiffuser.diffusion.reconstruct import decode_in_parts, reconstruct
 from neuraldiffuser.diffusion.schedule import load_scheduler
 from neuraldiffuser.evaluation import pixels
 
+WORKFLOW_SCRIPTS = Path(__file__).parents[1] / "workflow_scripts"
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
 EXAMPLE = re.compile(r"<!-- example: (\w+) -->\n\s*```python\n(.*?)```", re.DOTALL)
 EXAMPLES = {name: textwrap.dedent(code) for name, code in EXAMPLE.findall(PAGE)}
@@ -44,7 +50,13 @@ def run():
 
 
 def test_every_example_is_run_here():
-    assert set(EXAMPLES) == {"guidance_settings", "guidance", "backbone", "metric"}
+    assert set(EXAMPLES) == {
+        "guidance_settings",
+        "guidance_field",
+        "guidance",
+        "backbone",
+        "metric",
+    }
 
 
 @pytest.fixture
@@ -61,8 +73,78 @@ def contrast(run):
 
 
 def test_guidance_example_fits_on_a_page():
-    lines = [EXAMPLES[name].strip().splitlines() for name in ("guidance_settings", "guidance")]
-    assert sum(map(len, lines)) + 2 < 40  # and a line in each registry
+    lines = [code.splitlines() for name, code in EXAMPLES.items() if name.startswith("guidance")]
+    assert sum(map(len, lines)) < 40
+
+
+TELL = """
+import json
+from neuraldiffuser.config.guidance import code_of
+from neuraldiffuser.config.root import Config
+from neuraldiffuser.config.stages import stage_settings
+from neuraldiffuser.identity import code_id
+
+config, told = Config(), {}
+for stage, view in (
+    ("calibrate_guidance", config.reconstruction.calibrated_variants),
+    ("reconstruct_images", config.reconstruction.resolved_variants),
+):
+    for name, variant in view.items():
+        settings = stage_settings(stage, config, {"variant": name})
+        told[f"{stage} {name}"] = settings, code_id(stage, *code_of(variant.terms))
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture
+def library(tmp_path):
+    """A copy of scripts and library for a test to change."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    return shutil.copytree(WORKFLOW_SCRIPTS, tmp_path / "workflow_scripts", ignore=ignored)
+
+
+def tell_jobs(library):
+    """Settings and code of every calibration and reconstruction of the default configuration."""
+    command = [sys.executable, "-c", TELL]
+    environment = os.environ | {"PYTHONPATH": str(library)}
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(answer.stdout)
+
+
+def test_guidance_example_leaves_every_variant_that_it_does_not_guide_as_it_was(library):
+    before = tell_jobs(library)
+    functions = library / "neuraldiffuser/diffusion/guidance"
+    (functions / "contrast.py").write_text(EXAMPLES["guidance"])
+    settings = library / "neuraldiffuser/config/guidance.py"
+    registry, kept = "class GuidanceSettings(Section):", "\n\nclass UsedGuidance("
+    with_class = settings.read_text().replace(
+        registry, f"{EXAMPLES['guidance_settings']}\n\n{registry}"
+    )
+    field = textwrap.indent(EXAMPLES["guidance_field"], "    ")
+    settings.write_text(with_class.replace(kept, f"{field}{kept}"))
+    variants = library / "neuraldiffuser/config/reconstruction.py"
+    further = 'FURTHER = {\n    "contrast": Variant(guidance="contrast"),'
+    variants.write_text(variants.read_text().replace("FURTHER = {", further))
+    after = tell_jobs(library)
+    added = {"calibrate_guidance contrast", "reconstruct_images contrast"}
+    assert after.keys() - before.keys() == added
+    assert {name: after[name] for name in before} == before
+    (functions / "contrast.py").write_text(EXAMPLES["guidance"].replace("dim=1", "dim=-3"))
+    changed = tell_jobs(library)
+    assert {name for name in after if after[name] != changed[name]} == added
+
+
+def test_code_of_a_function_counts_where_it_guides(library):
+    before = tell_jobs(library)
+    path = library / "neuraldiffuser/diffusion/guidance/color.py"
+    path.write_text(path.read_text() + "\nANOTHER = 1\n")
+    after = tell_jobs(library)
+    assert {name for name in before if before[name] != after[name]} == {
+        "calibrate_guidance color",
+        "calibrate_guidance clip_and_color",
+        "reconstruct_images color",
+        "reconstruct_images clip_and_color",
+    }
 
 
 def test_guidance_example_is_what_it_says(contrast):

@@ -16,14 +16,18 @@ def scripts(tmp_path, monkeypatch):
     (package / "runtime.py").write_text("LIMIT = 1\n")
     (package / "helper.py").write_text("VALUE = 1\n")
     (package / "unused.py").write_text("VALUE = 1\n")
+    (package / "config").mkdir()
+    for name in ("__init__", "section", "fidelity"):
+        (package / "config" / f"{name}.py").write_text("VALUE = 1\n")
     (tmp_path / "stage.py").write_text(
         "from neuraldiffuser import runtime\nfrom neuraldiffuser.helper import VALUE\n"
+        "from neuraldiffuser.config import fidelity, section\n"
     )
     monkeypatch.setattr(identity, "SCRIPTS", tmp_path)
     return tmp_path
 
 
-def code_id() -> str:
+def code_id(*modules: str) -> str:
     for function in (
         identity.code_id,
         identity._tree,
@@ -31,7 +35,7 @@ def code_id() -> str:
         identity._imported_files,
     ):
         function.cache_clear()
-    return identity.code_id("stage")
+    return identity.code_id("stage", *modules)
 
 
 def test_canonical_json_ignores_order_and_sequence_type():
@@ -51,6 +55,8 @@ def test_canonical_json_refuses_what_cannot_be_compared(value):
         ("neuraldiffuser/helper.py", '"""Words."""\n# a comment\nVALUE   =  1\n', False),
         ("neuraldiffuser/unused.py", "VALUE = 2\n", False),
         ("neuraldiffuser/runtime.py", "LIMIT = 2\n", False),
+        ("neuraldiffuser/config/section.py", "VALUE = 2\n", False),
+        ("neuraldiffuser/config/fidelity.py", "VALUE = 2\n", True),
         ("stage.py", "from neuraldiffuser.helper import VALUE\nVALUE += 1\n", True),
     ],
 )
@@ -58,3 +64,11 @@ def test_only_what_a_stage_really_runs_changes_its_code(scripts, file, text, cha
     before = code_id()
     (scripts / file).write_text(text)
     assert (code_id() != before) is changes
+
+
+def test_a_module_named_by_settings_counts_where_it_is_named(scripts):
+    named, alone = code_id("neuraldiffuser.unused"), code_id()
+    assert named != alone
+    (scripts / "neuraldiffuser/unused.py").write_text("VALUE = 2\n")
+    assert code_id("neuraldiffuser.unused") != named
+    assert code_id() == alone
