@@ -160,6 +160,7 @@ rule summarise_evaluation:
     output:
         summary="<results>/evaluation/summary.csv",
         comparisons="<results>/evaluation/comparisons.csv",
+        gains="<results>/evaluation/gains.csv",
     log:
         "<results>/logs/summarise_evaluation/all.log",
     benchmark:
@@ -206,6 +207,7 @@ rule compare_sweep:
 rule derive_findings:
     input:
         comparisons="<results>/evaluation/comparisons.csv",
+        gains="<results>/evaluation/gains.csv",
         sweep="<results>/evaluation/sweep.csv",
         summary="<results>/evaluation/summary.csv",
         predictors="<results>/evaluation/predictor_comparisons.csv",

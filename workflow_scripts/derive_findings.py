@@ -1,7 +1,7 @@
 """Derives the findings from the evaluation's tables.
 
-In: comparisons of variants, along the sweep and of predictors, summary, retrieval, decoding, and
-the voxels' noise ceilings. Out: findings.json.
+In: comparisons of variants, with their controls and along the sweep, and of predictors, summary,
+retrieval, decoding, and the voxels' noise ceilings. Out: findings.json.
 """
 
 from pathlib import Path
@@ -16,6 +16,7 @@ from neuraldiffuser.evaluation.variants import list_guided_by_encoder
 def derive_findings(
     *,
     path_to_comparisons: Path,
+    path_to_gains: Path,
     path_to_sweep: Path,
     path_to_summary: Path,
     path_to_predictors: Path,
@@ -31,6 +32,7 @@ def derive_findings(
     """Writes what the experiment shows, claim by claim."""
     built = build_findings(
         comparisons=storage.read_table(path_to_comparisons),
+        gains=storage.read_table(path_to_gains),
         swept=storage.read_table(path_to_sweep),
         summary=storage.read_table(path_to_summary),
         predictors=storage.read_table(path_to_predictors),
@@ -51,6 +53,7 @@ if __name__ == "__main__":
     with runtime.job(snakemake) as settings:  # noqa: F821
         derive_findings(
             path_to_comparisons=snakemake.input.comparisons,  # noqa: F821
+            path_to_gains=snakemake.input.gains,  # noqa: F821
             path_to_sweep=snakemake.input.sweep,  # noqa: F821
             path_to_summary=snakemake.input.summary,  # noqa: F821
             path_to_predictors=snakemake.input.predictors,  # noqa: F821

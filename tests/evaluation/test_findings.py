@@ -9,6 +9,7 @@ import pytest
 from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings, RetrievalMeasure
 from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.evaluation.findings import build_findings
+from neuraldiffuser.evaluation.gains import GAINS
 from neuraldiffuser.evaluation.sweep import SWEEP
 
 SETTINGS = FindingSettings(
@@ -48,7 +49,15 @@ def contrast(control, split, measure, ends, *, subject="all"):
     return place | {"measure": measure, "low": ends[0], "high": ends[1]} | means | unit
 
 
-def build(differences=DIFFERENCES, *, settings=SETTINGS, contrasts=CONTRASTS, swept=(), **changes):
+def build(
+    differences=DIFFERENCES,
+    *,
+    settings=SETTINGS,
+    contrasts=CONTRASTS,
+    gains=(),
+    swept=(),
+    **changes,
+):
     numbers = GOOD | changes
     compared = [contrast(*key, ends) for key, ends in contrasts.items()]
     compared.append(contrast("scratch", "test", MEASURE, (-1, -0.5), subject="subj01"))
@@ -78,6 +87,7 @@ def build(differences=DIFFERENCES, *, settings=SETTINGS, contrasts=CONTRASTS, sw
     decoding |= {"low": 0.4, "high": 0.7}
     return build_findings(
         comparisons=pd.DataFrame(rows),
+        gains=pd.DataFrame(gains, columns=GAINS),
         swept=pd.DataFrame(swept, columns=SWEEP),
         guided_by_encoder=["brain_encoding"],
         summary=pd.DataFrame([head | ends | {"mean": numbers["ground_truth"]}]),
@@ -235,51 +245,59 @@ def test_sentences_say_by_how_much_the_decoder_beats_a_control_or_does_not():
     ]
 
 
-RISING = {
-    ("wrong_image", "unguided", "consistency"): (0.01, 0.07),
-    ("mean_feature", "unguided", "consistency"): (0.02, 0.06),
-}
-OWN = "CONSISTENCY beside no guidance: guided by the image's own features +0.105 [+0.060, +0.150], "
+def gain(of, features, metric, ends):
+    """A row of the table of gains; a control bears the name of its features."""
+    variant = of if features == "own" else f"{features}_{of}"
+    place = {"of": of, "variant": variant, "features": features, "reference": "unguided"}
+    ends = {"difference": sum(ends) / 2, "low": ends[0], "high": ends[1], "n": 50}
+    return place | {"metric": metric, "label": metric.upper(), "unit": "correlation"} | ends
+
+
+def gains_of(of, metric, *, own=(0.06, 0.15), another_image=(0.01, 0.07), mean=(0.02, 0.06)):
+    ends = {"own": own, "another_image": another_image, "mean": mean}
+    return [gain(of, features, metric, found) for features, found in ends.items() if found]
+
+
+OWN = (
+    "CONSISTENCY of guided beside no guidance: guided by the image's own features "
+    "+0.105 [+0.060, +0.150], "
+)
 
 
 def test_every_gain_stands_beside_both_controls():
-    both = RISING | {("mean_feature", "unguided", "pixcorr"): (-0.03, 0.01)}
-    assert tell(build(DIFFERENCES | both), "guidance") == [
-        "PIXCORR beside no guidance: guided by the image's own features +0.085 [+0.050, +0.120], "
-        "by another image's features −0.015 [−0.050, +0.020] and by the mean feature "
-        "−0.010 [−0.030, +0.010] (50 images).",
+    gains = gains_of("guided", "consistency")
+    gains += gains_of("guided", "pixcorr", own=(0.05, 0.12), another_image=(-0.05, 0.02))
+    gains += gains_of("clip_and_color", "pixcorr", mean=(-0.03, 0.01))
+    assert tell(build(gains=gains), "guidance") == [
+        "PIXCORR of guided beside no guidance: guided by the image's own features "
+        "+0.085 [+0.050, +0.120], by another image's features −0.015 [−0.050, +0.020] and by the "
+        "mean feature +0.040 [+0.020, +0.060] (50 images).",
         OWN + "by another image's features +0.040 [+0.010, +0.070] and by the mean feature +0.040 "
         "[+0.020, +0.060] (50 images). Consistency rises under both controls, though nothing there "
         "tells of the image: alone it proves nothing.",
+        "PIXCORR of clip and color beside no guidance: guided by the image's own features "
+        "+0.105 [+0.060, +0.150], by another image's features +0.040 [+0.010, +0.070] and by the "
+        "mean feature −0.010 [−0.030, +0.010] (50 images).",
     ]
 
 
-@pytest.mark.parametrize(
-    ("ends", "words"),
-    [
-        ((-0.01, 0.05), "Consistency rises under guidance by the mean feature, though nothing"),
-        (None, "Consistency rises under guidance by the mean feature, though nothing"),
-    ],
-)
-def test_of_consistency_only_rises_that_were_measured_are_told(ends, words):
-    pair = ("wrong_image", "unguided", "consistency")
-    rising = {k: v for k, v in (RISING | {pair: ends}).items() if v}
-    assert words in tell(build(DIFFERENCES | rising), "guidance")[-1]
+@pytest.mark.parametrize("ends", [(-0.01, 0.05), None])
+def test_of_consistency_only_rises_that_were_measured_are_told(ends):
+    told = tell(build(gains=gains_of("guided", "consistency", another_image=ends)), "guidance")
+    assert "Consistency rises under guidance by the mean feature, though nothing" in told[-1]
 
 
 def test_where_consistency_rises_under_no_control_it_still_proves_nothing():
-    still = dict.fromkeys(RISING, (-0.02, 0.03))
-    told = tell(build(DIFFERENCES | still), "guidance")[-1]
-    assert told.endswith(
+    still = (-0.02, 0.03)
+    gains = gains_of("guided", "consistency", another_image=still, mean=still)
+    assert tell(build(gains=gains), "guidance")[-1].endswith(
         "Here consistency measurably rises under no control; still it compares repeats with one "
         "another and not with the stimulus: alone it proves nothing."
     )
 
 
 def test_without_controls_nothing_is_said_of_them():
-    alone = {pair: ends for pair, ends in DIFFERENCES.items() if pair[1] != "wrong_image"}
-    alone = {pair: ends for pair, ends in alone.items() if pair[0] != "wrong_image"}
-    assert tell(build(alone), "guidance") == []
+    assert tell(build(), "guidance") == []
 
 
 def place(position, metric, aspect, ends, *, reference=0.0, line="strength"):

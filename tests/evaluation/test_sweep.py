@@ -8,7 +8,7 @@ from neuraldiffuser import storage
 from neuraldiffuser.config.evaluation import BootstrapSettings, Judge
 from neuraldiffuser.config.reconstruction import Reconstruction, Variant
 from neuraldiffuser.errors import DataError
-from neuraldiffuser.evaluation import trends, sweep
+from neuraldiffuser.evaluation import sweep, trends
 from neuraldiffuser.evaluation.metrics import metrics_of
 
 VARIANTS = Reconstruction().variants

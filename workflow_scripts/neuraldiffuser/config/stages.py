@@ -170,6 +170,7 @@ STAGES: dict[str, dict[str, str]] = {
     "summarise_evaluation": {
         "judges": "evaluation.judges",
         "identification": "evaluation.identification",
+        "variants": "reconstruction.resolved_variants",
         "selections": "reconstruction.selections",
         "brain_correlation": "evaluation.brain_correlation",
         "bootstrap": "evaluation.bootstrap",

@@ -21,7 +21,7 @@ from neuraldiffuser.evaluation.predictors import (
 )
 from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
 from neuraldiffuser.evaluation.statistics import bootstrap_mean
-from neuraldiffuser.evaluation.variants import FEATURE_WORDS, GUIDED, UNGUIDED, WRONG_IMAGE
+from neuraldiffuser.evaluation.variants import FEATURE_WORDS, GUIDED, OWN, UNGUIDED, WRONG_IMAGE
 
 GROUND_TRUTH = "ground_truth_guided"
 CONSISTENCY = "consistency"
@@ -124,6 +124,7 @@ def list_gains(settings: FindingSettings) -> list[str]:
 def build_findings(
     *,
     comparisons: pd.DataFrame,
+    gains: pd.DataFrame,
     swept: pd.DataFrame,
     summary: pd.DataFrame,
     predictors: pd.DataFrame,
@@ -140,6 +141,7 @@ def build_findings(
 
     Args:
         comparisons: table of ``summary.compare``.
+        gains: table of ``gains.compare_with_controls``.
         swept: table of ``sweep.compare_lines``.
         summary: table of ``summary.summarise``.
         predictors: table of ``contrasts.compare_predictors``.
@@ -161,7 +163,7 @@ def build_findings(
             observations.append(_estimate_difference(row, words).observe())
         for difference in claimed:
             claims.append(_claim(_estimate_difference(row, difference.words), difference.rule))
-    observations.extend(observe_guidance(comparisons, list_gains(settings)))
+    observations.extend(observe_guidance(gains, list_gains(settings)))
     observations.extend(observe_sweep(swept))
     gain = contrasts.name_retrieval(**settings.pretraining_gain.model_dump())
     claims.extend(claim_pretraining(predictors, gain))
@@ -209,33 +211,33 @@ def _claim(estimate: Estimate, rule: Rule) -> dict[str, Any]:
     return estimate.observe() | {"holds": holds, "sentence": write_sentence(estimate, holds)}
 
 
-def observe_guidance(comparisons: pd.DataFrame, gains: Iterable[str]) -> Iterable[dict[str, Any]]:
+def observe_guidance(gains: pd.DataFrame, metrics: Iterable[str]) -> Iterable[dict[str, Any]]:
     """Every gain by guidance beside what features that do not belong to the image achieve.
 
     Args:
-        comparisons: table of ``summary.compare``.
-        gains: metrics that guidance should raise.
+        gains: table of ``gains.compare_with_controls``.
+        metrics: those that guidance should raise.
     """
-    beside = comparisons[comparisons["variant_b"] == UNGUIDED]
-    for metric in gains:
-        rows = {row.variant_a: row for row in beside[beside["metric"] == metric].itertuples()}
-        controls = {name: rows[name] for name in FEATURE_WORDS if name in rows}
-        if GUIDED in rows and controls:
-            row = rows[GUIDED]
-            name = f"guided minus unguided, beside its controls: {row.label}"
-            estimate = Estimate(name, row.difference, row.low, row.high, row.n, row.unit)
-            sentence = tell_controls(row, controls)
-            yield estimate.observe() | {"sentence": sentence, "about": GUIDANCE}
+    for variant, rows in gains.groupby("of", sort=False):
+        for metric in metrics:
+            told = list(rows[rows["metric"] == metric].itertuples())
+            own = next((row for row in told if row.features == OWN), None)
+            controls = [row for row in told if row.features != OWN]
+            if own and controls:
+                name = f"{_words(variant)} minus {_words(own.reference)}, beside its controls"
+                ends = own.difference, own.low, own.high, own.n, own.unit
+                observed = Estimate(f"{name}: {own.label}", *ends).observe()
+                yield observed | {"sentence": tell_controls(own, controls), "about": GUIDANCE}
 
 
-def tell_controls(row: Any, controls: Mapping[str, Any]) -> str:
+def tell_controls(own: Any, controls: Iterable[Any]) -> str:
     """A gain by guidance and those under its controls; of consistency, what it cannot prove."""
-    told = [f"{FEATURE_WORDS[name]} {_write_change(each)}" for name, each in controls.items()]
+    changes = [f"by {FEATURE_WORDS[row.features]} {_write_change(row)}" for row in (own, *controls)]
     sentence = (
-        f"{row.label} beside no guidance: guided by the image's own features {_write_change(row)}, "
-        f"by {' and by '.join(told)} ({row.n} images)."
+        f"{own.label} of {_words(own.variant)} beside no guidance: guided "
+        f"{', '.join(changes[:-1])} and {changes[-1]} ({own.n} images)."
     )
-    return f"{sentence} {_judge_consistency(controls)}" if row.metric == CONSISTENCY else sentence
+    return f"{sentence} {_judge_consistency(controls)}" if own.metric == CONSISTENCY else sentence
 
 
 def _write_change(row: Any) -> str:
@@ -243,9 +245,9 @@ def _write_change(row: Any) -> str:
     return f"{value} [{low}, {high}]".replace("-", "\N{MINUS SIGN}")
 
 
-def _judge_consistency(controls: Mapping[str, Any]) -> str:
+def _judge_consistency(controls: Iterable[Any]) -> str:
     """What consistency under the controls says of consistency."""
-    rising = [FEATURE_WORDS[name] for name, row in controls.items() if row.low > 0]
+    rising = [FEATURE_WORDS[row.features] for row in controls if row.low > 0]
     if not rising:
         return (
             "Here consistency measurably rises under no control; still it compares repeats with "

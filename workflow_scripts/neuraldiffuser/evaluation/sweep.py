@@ -13,12 +13,11 @@ from neuraldiffuser.config.evaluation import BootstrapSettings, ComparisonSettin
 from neuraldiffuser.config.reconstruction import Variant
 from neuraldiffuser.evaluation.metrics import Metric
 from neuraldiffuser.evaluation.summary import Values, compare
-from neuraldiffuser.evaluation.variants import GUIDED, UNGUIDED
+from neuraldiffuser.evaluation.variants import GUIDED, OWN, UNGUIDED
 
 SCALE, STRENGTH = "scale", "strength"
 DETAIL, CONTENT, QUALITY, REPEATS = "detail", "content", "quality", "repeats"
 FEWEST = 2  # guided points that make a line
-OWN = "own"  # features of the image itself; others guide the controls
 SWEEP = ["line", "fixed", "place", "variant", "features", "reference_place", "reference", "metric"]
 SWEEP += ["label", "aspect", "difference", "low", "high", "n", "unit", "direction"]
 

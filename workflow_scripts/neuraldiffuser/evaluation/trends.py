@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from neuraldiffuser.evaluation.sweep import CONTENT, DETAIL, OWN, QUALITY, SCALE, STRENGTH
+from neuraldiffuser.evaluation.sweep import CONTENT, DETAIL, QUALITY, SCALE, STRENGTH
+from neuraldiffuser.evaluation.variants import OWN
 
 
 @dataclass(frozen=True)

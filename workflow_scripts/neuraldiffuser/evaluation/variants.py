@@ -5,8 +5,13 @@ from collections.abc import Mapping
 from neuraldiffuser.config.reconstruction import Selection, Variant, name_maker
 
 GUIDED, UNGUIDED = "guided", "unguided"
-WRONG_IMAGE, MEAN_FEATURE = "wrong_image", "mean_feature"
-FEATURE_WORDS = {WRONG_IMAGE: "another image's features", MEAN_FEATURE: "the mean feature"}
+WRONG_IMAGE = "wrong_image"
+OWN = "own"  # features of the image itself; others guide the controls
+FEATURE_WORDS = {
+    OWN: "the image's own features",
+    "another_image": "another image's features",
+    "mean": "the mean feature",
+}
 
 
 def list_guided_by_encoder(

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.lines import Line2D
 
 from neuraldiffuser.config.report import Presentation
-from neuraldiffuser.evaluation import trends, sweep
+from neuraldiffuser.evaluation import sweep, trends
 from neuraldiffuser.reporting import labels, plots, style
 from neuraldiffuser.reporting.result import Figure
 from neuraldiffuser.reporting.sources import Sources
