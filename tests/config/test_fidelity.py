@@ -50,6 +50,15 @@ def test_the_page_has_a_row_of_eight_cells_for_every_switch():
     assert {row.count(" | ") for row in rows} == {7}
 
 
+def test_the_page_tells_what_has_no_switch():
+    section = fidelity_page().partition("## Without a switch")[2]
+    rows = section.splitlines()[4:]
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [
+        each.place for each in fidelity.DEPARTURES
+    ]
+    assert {row.count(" | ") for row in rows} == {4}
+
+
 def test_the_guidance_features_name_the_reading():
     assert name_reading(Config()) == "released reading: MLP branches of blocks 1–6"
     corrected = with_value("targets.clip_image.node", "block_output")
