@@ -10,7 +10,7 @@ export PYTHONPATH := $(CURDIR)/workflow_scripts
 MINIATURE := --configfile config/fidelity/corrected.yaml config/mini.yaml
 RUN := $(BIN)/snakemake --cores $(CORES) --logger progress
 
-.PHONY: help setup demo demo-sweep demo-released report test test-system check format config graph clean-demo
+.PHONY: help setup demo demo-sweep demo-functions demo-released report test test-system check format config graph clean-demo
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -29,8 +29,12 @@ demo: $(READY) ## the whole workflow on the miniature world, offline, in minutes
 	@$(RUN) $(MINIATURE)
 	@echo "Done. Open results/mini/report.html"
 
-demo-sweep: $(READY) ## adds to the demo the sweep of guidance scales and the other guidance functions
+demo-sweep: $(READY) ## adds to the demo the sweep of guidance scales and strengths
 	@$(RUN) $(MINIATURE) config/mini_sweep.yaml
+	@echo "Done. Open results/mini/report.html"
+
+demo-functions: $(READY) ## adds to the demo other guidance functions, each with its controls
+	@$(RUN) $(MINIATURE) config/mini_functions.yaml
 	@echo "Done. Open results/mini/report.html"
 
 demo-released: $(READY) ## the miniature under the reading of the released code

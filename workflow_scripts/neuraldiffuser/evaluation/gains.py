@@ -10,19 +10,8 @@ from neuraldiffuser.evaluation.metrics import Metric
 from neuraldiffuser.evaluation.summary import Values, compare
 from neuraldiffuser.evaluation.variants import OWN
 
-GAINS = [
-    "of",
-    "variant",
-    "features",
-    "reference",
-    "metric",
-    "label",
-    "difference",
-    "low",
-    "high",
-    "n",
-]
-GAINS += ["p_value", "unit", "direction"]
+GAINS = ["of", "variant", "features", "reference", "metric", "label", "difference", "low", "high"]
+GAINS += ["n", "p_value", "unit", "direction"]
 
 
 def find_controls(variants: Mapping[str, Variant], measured: Iterable[str]) -> dict[str, list[str]]:
