@@ -33,6 +33,10 @@ include: "rules/evaluation.smk"
 include: "rules/report.smk"
 
 
+onstart:
+    refuse_unknown_device()
+
+
 localrules:
     all,
 

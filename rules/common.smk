@@ -43,6 +43,15 @@ def has_gpu():
     return CONFIG.runtime.device == "cuda"
 
 
+def refuse_unknown_device():
+    """Refuses runtime.device: auto where this machine's devices say nothing of the jobs' own."""
+    if CONFIG.runtime.device == "auto" and not workflow.local_exec:
+        raise WorkflowError(
+            "runtime.device is auto, but jobs run on other machines than this one; set it to cuda "
+            "or cpu."
+        )
+
+
 GPUS = 1 if has_gpu() else 0
 GPU_MEMORY = CONFIG.runtime.gpu_memory_gb or 0
 THREADS = CONFIG.runtime.threads

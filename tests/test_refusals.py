@@ -50,3 +50,46 @@ def test_a_target_that_does_not_exist_is_named(tmp_path):
     answer = world.dry_run("results/mini/targets/clip_image_99.h5")
     assert not answer.succeeded
     assert "clip_image_99" in answer.text
+
+
+EXECUTOR = """
+from snakemake.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import AbstractExecutor
+from snakemake_interface_executor_plugins.settings import CommonSettings
+
+common_settings = CommonSettings(
+    non_local_exec=True, implies_no_shared_fs=False, job_deploy_sources=False
+)
+
+
+class Executor(AbstractExecutor):
+    def run_job(self, job):
+        raise WorkflowError(f"{job.rule} is sent away")
+
+    def shutdown(self):
+        pass
+
+    cancel = shutdown
+    handle_job_success = handle_job_error = None
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"),
+    [
+        ("auto", "runtime.device is auto, but jobs run on other machines than this one; set "),
+        ("cpu", "generate_mini_world is sent away"),
+    ],
+)
+def test_jobs_on_other_machines_are_told_their_device(tmp_path, device, sentence):
+    """This machine's own devices say nothing of theirs."""
+    plugin = tmp_path / "library/snakemake_executor_plugin_elsewhere/__init__.py"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text(EXECUTOR)
+    world = World(tmp_path, overlays=(CORRECTED, MINIATURE), library=(tmp_path / "library",))
+    answer = world.snakemake(
+        "--executor", "elsewhere", "--jobs", "1", changes={"runtime": {"device": device}}
+    )
+    assert not answer.succeeded
+    assert sentence in answer.text
+    assert ("is sent away" in answer.text) is (device == "cpu")

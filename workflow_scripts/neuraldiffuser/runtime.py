@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from neuraldiffuser import provenance
 from neuraldiffuser.config import stages
-from neuraldiffuser.errors import NeuralDiffuserError
+from neuraldiffuser.errors import ConfigError, NeuralDiffuserError
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_PROGRESS_LINES = 5.0
@@ -151,6 +151,7 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
     _measured.clear()
     started = time.monotonic()
     try:
+        _require_device(execution)
         yield stages.parse_settings(stage, snakemake.params.settings)
     except NeuralDiffuserError as error:
         logger.error("%s", error)
@@ -214,11 +215,10 @@ def _choose_execution(snakemake: Any) -> Execution:
     """What a job's rule grants it; threads and time are shared by all of its processes."""
     resources = snakemake.resources
     wants_gpu = bool(resources.get("gpu", 0))
-    torch = sys.modules.get("torch")
     processes = int(resources.get("processes", 1))
     minutes = resources.get("runtime")
     return Execution(
-        device="cuda" if wants_gpu and torch and torch.cuda.is_available() else "cpu",
+        device="cuda" if wants_gpu and "torch" in sys.modules else "cpu",
         threads=max(int(snakemake.threads) // processes, 1),
         processes=processes,
         gpu_memory_gb=int(resources.get("gpu_memory_gb", 0)),
@@ -227,3 +227,12 @@ def _choose_execution(snakemake: Any) -> Execution:
         code=snakemake.params.code,
         log=str(snakemake.log[0]),
     )
+
+
+def _require_device(execution: Execution) -> None:
+    """Raises ConfigError where torch does not see the GPU that a job was granted."""
+    if execution.device == "cuda" and not sys.modules["torch"].cuda.is_available():
+        raise ConfigError(
+            "This job was granted a GPU, but torch sees none; mend the driver, or the partition "
+            "that jobs are sent to, or set runtime.device to cpu."
+        )
