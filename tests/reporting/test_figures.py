@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from neuraldiffuser import storage
+from neuraldiffuser.config.reconstruction import Variant
 from neuraldiffuser.reporting import catalogue, decoder_figures, figures, labels, plots, style
 from neuraldiffuser.reporting.result import write_figure
 from neuraldiffuser.reporting.sources import Sources
@@ -203,6 +204,19 @@ def test_identification_of_one_repeat_is_not_drawn_beside_that_of_all(world, exp
         drawn[rule] = set(figure.data.query("variant == 'guided_best'")["metric"])
     assert drawn["mindeye"] - drawn["takagi"] == {"lite_early", "lite_middle", "lite_pooled"}
     assert "pixcorr" in drawn["takagi"]
+
+
+def test_brain_correlations_are_drawn_without_the_sweep_and_with_controls_of_the_method(experiment):
+    shipped = {"color", "brain_encoding", "wrong_image"}
+    further = {
+        "wrong_image_color": {"guidance": "color", "scale": "color", "features": "another_image"},
+        "mean_feature_strength_100": {"scale": "guided", "strength": 1.0, "features": "mean"},
+    }
+    variants = experiment.variants | {name: Variant(**one) for name, one in further.items()}
+    run = (*experiment.run, *further, *sorted(shipped), "scale_100_strength_100")
+    changed = experiment.model_copy(update={"run": run, "variants": variants})
+    shown = {n for n in figures.list_beside_sweep(changed) if variants[n].source == "brain"}
+    assert shown == {*experiment.brain_variants(), *shipped}
 
 
 def test_a_metric_that_was_not_computed_says_why_in_its_panel(world, experiment, tmp_path):

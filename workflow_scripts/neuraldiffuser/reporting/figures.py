@@ -211,9 +211,9 @@ def draw_brain_correlation(sources: Sources, experiment: Presentation) -> Figure
     """Brain correlation by region of every variant but the columns of the sweep."""
     data = pick_brain_correlation(sources.table("summary"), experiment)
     variants = experiment.variants
-    looks = style.variant_colours(experiment.run)
+    looks = style.variant_colours(list_beside_sweep(experiment))
     here = set(data["series"])
-    named = {labels.mark_scored(name, variants): name for name in experiment.run}
+    named = {labels.mark_scored(name, variants): name for name in looks}
     colours = {label: looks[name] for label, name in named.items() if label in here}
     marked = any(labels.is_guided_by_encoder(named[label], variants) for label in colours)
     figure, (ax,) = style.new_figure(width=8.4, height=3.3)
@@ -253,11 +253,18 @@ def pick_brain_correlation(summary: pd.DataFrame, experiment: Presentation) -> p
 
 
 def list_beside_sweep(experiment: Presentation) -> list[str]:
-    """The variants that were run, without the columns of the sweep, which has its own figure."""
-    kept = (experiment.report.headline, experiment.report.baseline)
-    return [
-        name for name in experiment.run if name in kept or not labels.is_of_sweep(name, experiment)
-    ]
+    """The variants that were run, without the columns of the sweep, which has its own figure.
+
+    Controls are those of the method; those of other variants stand in the tables.
+    """
+    report = experiment.report
+    kept = (report.headline, report.baseline, *report.controls)
+    return [name for name in experiment.run if name in kept or _stands_alone(name, experiment)]
+
+
+def _stands_alone(name: str, experiment: Presentation) -> bool:
+    own = experiment.variants[name].features == "own"
+    return own and not labels.is_of_sweep(name, experiment)
 
 
 def _tell_regions(data: pd.DataFrame, experiment: Presentation) -> str:
