@@ -8,6 +8,7 @@ from snakemake.utils import update_config
 
 from neuraldiffuser.config.documents import REPOSITORY
 from neuraldiffuser.config.evaluation import Evaluation
+from neuraldiffuser.config.guidance import ColorSettings, Needs
 from neuraldiffuser.config.models import FILES_OF_LOADERS, PretrainedModel
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.config.validation import validate
@@ -18,6 +19,19 @@ FILE = {"weights.pth": {}}
 
 def describe(**changes):
     return {"role": "judge", "licence": "MIT", "loader": "alexnet", "files": FILE} | changes
+
+
+def test_a_model_that_guides_what_runs_is_in_use(monkeypatch):
+    def needs(*_arguments):
+        return Needs(models={"seer": "swav"})
+
+    monkeypatch.setattr(ColorSettings, "needs", needs)
+    for run, used in (("guided", False), ("clip_and_color", True)):
+        config = Config()
+        judged = config.evaluation.model_copy(update={"networks": {}, "judges": ()})
+        ran = config.reconstruction.model_copy(update={"run": (run,)})
+        config = config.model_copy(update={"evaluation": judged, "reconstruction": ran})
+        assert ("swav" in config.used_models) is used
 
 
 def refusal(models=None, **others):

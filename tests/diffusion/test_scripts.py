@@ -7,6 +7,9 @@ import h5py
 import numpy as np
 import pytest
 import reconstruct_images
+import torch
+from planted_responses import SETTINGS as ENCODING
+from planted_responses import plant
 from tiny_engine import (
     CLIP_IMAGE,
     IDS,
@@ -19,11 +22,24 @@ from tiny_engine import (
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.reconstruction import Term, Variant
 from neuraldiffuser.diffusion.store import read_reconstructions
+from neuraldiffuser.encoding.prediction import load_encoder, save_encoder
+from neuraldiffuser.encoding.training import train_gnet
 from neuraldiffuser.errors import DataError
 
+STATISTICS = ("mean", "std", "test_mean", "test_std")
+SCALE_OF_VOXELS = 30.0
 TARGETS = tuple(f"clip_image_{layer:02d}" for layer in (2, 4, 6, 8, 10, 12))
 HELD_OUT = np.array([60, 61, 62, 63])
-SETTINGS = make_settings(shards=2, repeats=2, steps=6, calibration_images=3)
+SETTINGS = make_settings(
+    shards=2,
+    repeats=2,
+    steps=6,
+    calibration_images=3,
+    guidance={"clip_layers": {"loss": "sum_squares"}, "color": {"grid": 4}},
+    variants={"every": {"guidance": {"clip_layers": {}, "color": {}, "encoder": {}}}},
+    selections={},
+    run=["every"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +58,64 @@ def paths_to_embeddings(tmp_path_factory):
     return [folder / target / "subj01.h5" for target in arrays]
 
 
+@pytest.fixture(scope="module")
+def path_to_voxels(tmp_path_factory):
+    """voxels/subj01.h5: responses to test and held-out images, each shown once in one session."""
+    arrays = {f"statistics/{name}": np.ones((1, 4)) for name in STATISTICS}
+    arrays |= {"statistics/session": np.array([1]), "statistics/valid": np.ones((1, 4), bool)}
+    arrays |= {"voxel/index": np.arange(4), "voxel/roi": np.zeros(4, np.uint8)}
+    arrays |= {"voxel/noise_ceiling": np.ones(4, np.float32)}
+    for split, ids in (("test", IDS), ("training", HELD_OUT)):
+        betas = np.random.default_rng(len(ids)).normal(size=(len(ids), 4)).astype(np.float32)
+        arrays |= {f"{split}/id": ids, f"{split}/betas": betas}
+        arrays |= {f"{split}/repeat": np.zeros(len(ids), int)}
+        arrays |= {f"{split}/session": np.ones(len(ids), int)}
+    attributes = {"subject": "subj01", "missing_sessions": np.array([], int), "dropped_voxels": 0}
+    path = tmp_path_factory.mktemp("voxels") / "voxels" / "subj01.h5"
+    storage.write_arrays(path, arrays, attributes | {"volume_shape": np.array([1, 1, 4])})
+    return path
+
+
+@pytest.fixture(scope="module")
+def paths_to_encoder(tmp_path_factory):
+    """encoders/subj01.safetensors, fitted to planted responses, and encoders/subj01.h5."""
+    folder = tmp_path_factory.mktemp("encoders")
+    paths = [folder / "subj01.safetensors", folder / "subj01.h5"]
+    trials = plant(160, seed=0), plant(40, seed=1)
+    encoder, _ = train_gnet(*trials, settings=ENCODING, seed=0, device="cpu")
+    save_encoder(paths[0], encoder, settings=ENCODING.network, metadata={"subject": "subj01"})
+    arrays = {"roi": np.zeros(4, np.uint8), "index": np.arange(4)}
+    arrays |= {name: np.ones(4) for name in ("correlation", "held_out_correlation")}
+    storage.write_arrays(paths[1], arrays, {"subject": "subj01"})
+    return paths
+
+
 @pytest.fixture
-def inputs(paths_to_embeddings, path_to_stable_diffusion, path_to_clip, clip_image, tmp_path):
-    """What both scripts are given for a variant that CLIP layers guide, or that nothing guides."""
+def inputs(
+    paths_to_embeddings,
+    path_to_voxels,
+    paths_to_encoder,
+    path_to_stable_diffusion,
+    path_to_clip,
+    clip_image,
+    tmp_path,
+):
+    """What both scripts are given for a variant, as their rules give it."""
+    guiding = {
+        "clip_layers": paths_to_embeddings[2:],
+        "color": paths_to_embeddings[:1],
+        "encoder": [path_to_voxels],
+    }
 
     def describe(variant):
         models = {"stable_diffusion": path_to_stable_diffusion}
-        guides = "clip_layers" in variant.terms
+        if "clip_layers" in variant.terms:
+            models["clip_image"] = path_to_clip
         return {
             "paths_to_conditions": paths_to_embeddings[:2],
-            "paths_to_guiding": paths_to_embeddings[2:] if guides else [],
-            "paths_to_encoder": [],
-            "paths_to_models": models | ({"clip_image": path_to_clip} if guides else {}),
+            "paths_to_guiding": [path for name in variant.terms for path in guiding[name]],
+            "paths_to_encoder": paths_to_encoder if "encoder" in variant.terms else [],
+            "paths_to_models": models,
             "paths_to_receipts": [write_receipt(tmp_path)],
             "variant": variant,
             "clip_image": clip_image,
@@ -77,7 +139,7 @@ def reconstruct(inputs, tmp_path):
                 path_to_reconstructions=path,
                 name=name,
                 shard=shard,
-                settings=SETTINGS.image_settings["guided"],
+                settings=SETTINGS.image_settings["every"],
             )
         return *read_reconstructions(paths), storage.read_attributes(paths[0])
 
@@ -103,6 +165,49 @@ def test_variants_reconstruct_every_test_image_differently(reconstruct):
     assert outcomes["wrong_image"][2]["features"] == "another_image"
 
 
+def distance_to_voxels(images, paths_to_encoder, path_to_voxels):
+    """Mean squared difference between predicted and measured responses."""
+    encoder = load_encoder(paths_to_encoder[0])
+    measured = storage.read_array(path_to_voxels, "test/betas")
+    shown = torch.from_numpy(images).permute(0, 1, 4, 2, 3) / 255
+    predicted = torch.stack([encoder(some) for some in shown])
+    return float((predicted - torch.from_numpy(measured)[:, None]).square().mean())
+
+
+def test_measured_voxels_guide(reconstruct, paths_to_encoder, path_to_voxels):
+    def tell(scale):
+        variant = Variant(guidance="encoder", scale=scale, strength=1.0)
+        ids, images, told = reconstruct(f"scale_{scale:g}", variant)
+        assert np.array_equal(ids, IDS) and told["guidance"] == "encoder"
+        return distance_to_voxels(images, paths_to_encoder, path_to_voxels)
+
+    assert tell(SCALE_OF_VOXELS) < 0.98 * tell(0)
+
+
+def test_functions_of_a_sum_are_calibrated_each_by_itself_and_guide_together(
+    inputs, reconstruct, tmp_path
+):
+    def calibrate(name, functions):
+        variant = Variant(guidance={function: {} for function in functions}, strength=0.5)
+        path = tmp_path / "calibrations" / name / "subj01.json"
+        calibrate_guidance.calibrate_guidance(
+            **inputs(variant),
+            path_to_calibration=path,
+            settings=SETTINGS.calibration_settings["every"],
+        )
+        return variant, path
+
+    both, path = calibrate("both", ("clip_layers", "color"))
+    alone = {name: storage.read_json(calibrate(name, [name])[1])[name] for name in both.terms}
+    assert storage.read_json(path) == alone
+    _, images, told = reconstruct("both", both, calibrations=[path])
+    assert told["guidance"] == "clip_layers + color"
+    for name, found in alone.items():
+        assert told[f"scale_{name}"] == found["scale"]
+        single = Variant(guidance=name, scale=found["scale"], strength=0.5)
+        assert (reconstruct(name, single)[1] != images).any()
+
+
 def test_a_sum_of_one_function_is_that_function(reconstruct):
     flat = Variant(scale=0.05, strength=0.5)
     summed = Variant(guidance={"clip_layers": Term(scale=0.05)}, strength=0.5)
@@ -119,7 +224,7 @@ def test_a_calibrated_scale_is_used_also_by_the_variant_that_borrows_it(
     calibrate_guidance.calibrate_guidance(
         **inputs(automatic),
         path_to_calibration=path,
-        settings=SETTINGS.calibration_settings["guided"],
+        settings=SETTINGS.calibration_settings["every"],
     )
     (function,) = storage.read_json(path)
     found = storage.read_json(path)[function]
@@ -217,6 +322,6 @@ def test_features_of_another_node_stop_both_scripts(copies, inputs, reconstruct_
         calibrate_guidance.calibrate_guidance(
             **(inputs(Variant(scale="auto")) | guiding),
             path_to_calibration=tmp_path / "calibration.json",
-            settings=SETTINGS.calibration_settings["guided"],
+            settings=SETTINGS.calibration_settings["every"],
         )
     assert str(error.value) == sentence
