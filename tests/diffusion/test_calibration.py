@@ -85,6 +85,43 @@ def test_a_guidance_without_gradient_is_refused(model, scheduler):
         calibrate(make_embeddings(()), engine, Guided(Indifferent(), 0.4), ratio=0.5)
 
 
+class Vertical(Guidance):
+    """A guidance function whose gradient is infinite."""
+
+    targets = ()
+
+    def __call__(self, images, targets):
+        del targets
+        return torch.inf * images.flatten(1).sum(dim=1)
+
+
+@pytest.mark.parametrize("setting", ["stop", "clip"])
+def test_nothing_is_calibrated_on_clipped_gradients(model, scheduler, setting):
+    engine = make_engine(model, scheduler, make_settings(non_finite_gradients=setting))
+    with pytest.raises(DataError, match="non-finite gradients for 3 of 3 samples"):
+        calibrate(make_embeddings(()), engine, Guided(Vertical(), 0.4), ratio=0.5)
+
+
+def test_noise_that_is_not_finite_is_refused(model, scheduler, guidance, monkeypatch):
+    """Of two images; the median of all three would not tell."""
+    engine = make_engine(model, scheduler, make_settings(self_attention_scale=0))
+    denoise = type(model).denoise
+
+    def fail(self, latents, *arguments, **options):
+        answer = denoise(self, latents, *arguments, **options)
+        if not torch.is_grad_enabled():
+            answer.noise[:2] = torch.inf
+        return answer
+
+    monkeypatch.setattr(type(model), "denoise", fail)
+    with pytest.raises(DataError) as error:
+        calibrate(make_embeddings(guidance.targets), engine, Guided(guidance, 0.4), ratio=0.5)
+    assert str(error.value) == (
+        "The denoiser's noise is not finite or zero for 2 of 3 held-out images, so a guidance scale"
+        " cannot be calibrated; set reconstruction.precision to float32."
+    )
+
+
 def test_a_strength_that_guides_no_step_is_refused(model, scheduler, guidance):
     engine = make_engine(model, scheduler, make_settings())
     with pytest.raises(ConfigError) as error:

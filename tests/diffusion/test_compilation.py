@@ -2,24 +2,40 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
+from tiny_engine import guided_by, in_float32, make_embeddings, make_engine, make_settings
 
-from neuraldiffuser.compilation import find_differences
-from neuraldiffuser.diffusion.compilation import (
-    TIMESTEP,
-    compile_networks,
-    exclude_enlargements,
-    respond,
-    slope,
-)
+from neuraldiffuser.compilation import GRADIENT_TOLERANCE, find_differences
+from neuraldiffuser.diffusion import reconstruct
+from neuraldiffuser.diffusion.compilation import compile_networks, exclude_enlargements, respond
+from neuraldiffuser.diffusion.guidance import Guidance
 from neuraldiffuser.diffusion.memory import WHOLE_BATCH, BatchPlan, Parts
 from neuraldiffuser.diffusion.models import load_latent_diffusion
+from neuraldiffuser.diffusion.sampler import GUIDANCE_PREDICTIONS, Denoising, estimate
+from neuraldiffuser.diffusion.schedule import Step
 
 PLAN = BatchPlan(3, Parts(guided=2, decoded=1))
 SHAPE = (4, 8, 8)
+STEP = Step(721, 0.0705, 0.0805)
+
+
+class Brightness(Guidance):
+    """Guides every image by itself."""
+
+    targets = ()
+
+    def __call__(self, images, targets):
+        del targets
+        return images.flatten(1).sum(dim=1)
+
+
+def ask(model, plan, settings=None):
+    """What is compared under a plan."""
+    return respond(model, plan, settings or make_settings(), step=STEP, shape=SHAPE)
 
 
 @pytest.fixture
@@ -47,11 +63,11 @@ def test_a_compiled_model_gives_what_it_gave(fresh, compiled, batch):
     def answers():
         with torch.no_grad():
             noise, attention = fresh.denoise(latents, 300, condition, attended=2)
-        found = respond(fresh, single, shape=SHAPE, guided=True)
-        return found | {"pair": noise, "attention": attention}
+        outputs, gradients = ask(fresh, single)
+        return outputs | gradients | {"pair": noise, "attention": attention}
 
     written = answers()
-    compile_networks(fresh, single, shape=SHAPE, guided=True)
+    compile_networks(fresh, single, make_settings(), step=STEP, shape=SHAPE)
     assert compiled == [fresh.denoiser.unet, fresh.autoencoder.decoder]
     for network in compiled:
         assert network._compiled_call_impl is not None
@@ -60,31 +76,87 @@ def test_a_compiled_model_gives_what_it_gave(fresh, compiled, batch):
         assert torch.allclose(answer, written[name], rtol=1e-4, atol=1e-6), name
 
 
+def sizes_of_passes(model, monkeypatch, work):
+    """How many samples networks are given: of the denoiser, and the decoder, with and without."""
+    sizes = {("denoise", False): [], ("denoise", True): [], ("decode", False): []}
+    sizes["decode", True] = []
+    for name in ("denoise", "decode"):
+        original = getattr(type(model), name)
+
+        def count(self, z, *arguments, name=name, original=original, **options):
+            sizes[name, torch.is_grad_enabled()].append(len(z))
+            return original(self, z, *arguments, **options)
+
+        monkeypatch.setattr(type(model), name, count)
+    work()
+    return {each: set(found) for each, found in sizes.items() if found}
+
+
+@pytest.mark.parametrize("prediction", list(GUIDANCE_PREDICTIONS))
 @pytest.mark.parametrize(
-    ("plan", "guided", "expected"),
+    "plan",
     [
-        (PLAN, True, {"noise": 6, "image": 1, "gradient of noise": 2, "gradient of images": 1}),
-        (PLAN, False, {"noise": 6, "image": 1}),
-        (BatchPlan(2, WHOLE_BATCH), False, {"noise": 4, "image": 2}),
+        BatchPlan(5, Parts(guided=3, decoded=2)),  # neither part divides the batch
+        BatchPlan(3, WHOLE_BATCH),
+        BatchPlan(3, Parts(guided=0, decoded=2)),
     ],
 )
-def test_what_is_compared_has_the_sizes_of_the_plan(fresh, plan, guided, expected):
-    found = respond(fresh, plan, shape=SHAPE, guided=guided)
-    assert {name: len(answer) for name, answer in found.items()} == expected
+def test_every_size_that_a_plan_runs_is_compared(fresh, scheduler, monkeypatch, prediction, plan):
+    """Reference: the passes of a whole job."""
+    settings = make_settings(guidance_prediction=prediction)
+    guided = plan.parts.guided and guided_by(Brightness(), scale=1.0, strength=0.4)
+    engine = make_engine(fresh, scheduler, settings)
+    monkeypatch.setattr(reconstruct, "plan_work", lambda *_, **__: plan)
+    embeddings = in_float32(make_embeddings((), np.arange(plan.samples)))
+    with monkeypatch.context() as patch:
+        expected = sizes_of_passes(
+            fresh,
+            patch,
+            lambda: reconstruct.reconstruct(embeddings, engine, repeats=1, guided=guided or None),
+        )
+    found = sizes_of_passes(fresh, monkeypatch, lambda: ask(fresh, plan, settings))
+    assert found == expected
 
 
 def test_gradients_are_those_of_half_the_squares(fresh):
     """Reference: autograd through both networks at once, from the same latents."""
-    found = respond(fresh, PLAN, shape=SHAPE, guided=True)
-    generator = torch.Generator().manual_seed(0)
-    for count in (6, 1):
-        torch.randn(count, *SHAPE, generator=generator)
-    z, y = (torch.randn(n, *SHAPE, generator=generator).requires_grad_() for n in (2, 1))
-    condition = fresh.unconditional.expand(2, -1, -1)
-    squares = fresh.denoise(z, TIMESTEP, condition).noise.square().sum()
-    expected = torch.autograd.grad((squares + fresh.decode(y).square().sum()) / 2, (z, y))
-    assert torch.allclose(found["gradient of noise"], expected[0], rtol=1e-4, atol=1e-6)
-    assert torch.allclose(found["gradient of images"], expected[1], rtol=1e-4, atol=1e-6)
+    _, gradients = ask(fresh, PLAN)
+    z = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    condition = fresh.unconditional.expand(3, -1, -1)
+    _, z_hat = estimate(z, STEP, Denoising(fresh, condition, make_settings()))
+    (expected,) = torch.autograd.grad(fresh.decode(z_hat).square().sum() / 2, z)
+    assert torch.allclose(gradients["gradient"], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("network", ["denoise", "decode"])
+@pytest.mark.parametrize("wrong", ["outputs", "gradients"])
+def test_one_wrong_sample_is_found(fresh, monkeypatch, network, wrong):
+    """The last of the largest pass, or its gradient."""
+    original, before = getattr(type(fresh), network), ask(fresh, PLAN)
+
+    def spoil(self, z, *arguments, **options):
+        answer = original(self, z, *arguments, **options)
+        values = answer if network == "decode" else answer.noise
+        last = values[-1:] / 2 if wrong == "outputs" else Halved.apply(values[-1:])
+        spoilt = torch.cat([values[:-1], last])
+        return spoilt if network == "decode" else answer._replace(noise=spoilt)
+
+    monkeypatch.setattr(type(fresh), network, spoil)
+    after = ask(fresh, PLAN)
+    found = [bool(find_differences(*pair, 0.1)) for pair in zip(before, after, strict=True)]
+    assert found == [wrong == "outputs", True]
+
+
+class Halved(torch.autograd.Function):
+    """The identity, with half of its gradient."""
+
+    @staticmethod
+    def forward(_context, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(_context, gradient):
+        return gradient / 2
 
 
 class Enlarging(torch.nn.Module):
@@ -109,9 +181,11 @@ def test_a_block_that_enlarges_has_its_gradient_when_compiled():
     x = torch.randn(2, 32, 16, 16)
 
     def answer():
-        return {"gradient": slope(block, x.clone())}
+        leaf = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(block(leaf).square().sum() / 2, leaf)
+        return {"gradient": gradient}
 
     written = answer()
     exclude_enlargements(block)
     block.compile(dynamic=False)
-    assert find_differences(written, answer()) == []
+    assert find_differences(written, answer(), GRADIENT_TOLERANCE) == []

@@ -18,14 +18,16 @@ from tiny_engine import (
 
 from neuraldiffuser import runtime
 from neuraldiffuser.config.targets import ClipImageSettings
+from neuraldiffuser.diffusion import memory
 from neuraldiffuser.diffusion import reconstruct as module
 from neuraldiffuser.diffusion.guidance import Guidance
 from neuraldiffuser.diffusion.guidance.clip_layers import build_clip_layers
-from neuraldiffuser.diffusion.memory import GIB, LARGEST_PARTS, BatchPlan, Parts, Peaks
+from neuraldiffuser.diffusion.memory import BatchPlan, Parts
 from neuraldiffuser.diffusion.models import load_latent_diffusion
 from neuraldiffuser.diffusion.reconstruct import (
     Batch,
-    decode_images,
+    as_bytes,
+    decode_in_parts,
     plan_batches,
     reconstruct,
     sample_batch,
@@ -101,7 +103,7 @@ def test_images_are_the_decoded_latents(model, scheduler, guided, whole):
     latents = sample_batch(
         first, make_embeddings(guided.function.targets), engine, guided, lambda _: None
     )
-    images = decode_images(model, latents)
+    images = as_bytes(decode_in_parts(model, latents))
     assert np.array_equal(images, whole.reshape(6, 32, 32, 3)[:4])
     decoded = model.autoencoder.decode(latents / model.autoencoder.config.scaling_factor).sample
     expected = ((decoded.permute(0, 2, 3, 1).numpy() + 1) * 127.5).clip(0, 255).round()
@@ -152,14 +154,20 @@ def single(path_to_stable_diffusion, path_to_clip, scheduler):
         rounded = in_float32(make_embeddings(function.targets, ids))
         guided = guided_by(function, scale=scale, strength=0.4) if scale else None
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "decode_images", bytes_of_latents)
+            patch.setattr(module, "decode_in_parts", keep_latents)
+            patch.setattr(module, "as_bytes", bytes_of_latents)
             return reconstruct(rounded, engine, repeats=repeats, guided=guided)
 
     return run
 
 
-def bytes_of_latents(_model, latents, _together):
-    """In the place of decoding: every bit of the latents, not rounded to 256 values."""
+def keep_latents(_model, latents, _together):
+    """In the place of decoding."""
+    return latents
+
+
+def bytes_of_latents(latents):
+    """Every bit of the latents, not rounded to 256 values."""
     return latents.numpy().view(np.uint8).reshape(len(latents), 1, 1, -1)
 
 
@@ -261,13 +269,17 @@ def test_exhausted_memory_halves_the_batch(model, scheduler, guided, whole, monk
     monkeypatch.setattr(type(model), "denoise", limited)
     images = run(model, scheduler, guided)
     assert np.array_equal(images, whole)
-    assert caplog.messages == ["Memory is exhausted by 4 samples at once; goes on with 2."]
+    assert caplog.messages[-1] == (
+        "Memory is exhausted by 4 samples at a time, 1 guided, 1 decoded with activations computed"
+        " twice; goes on with 2 samples at a time, 1 guided, 1 decoded with activations computed"
+        " twice."
+    )
 
 
 @pytest.mark.parametrize("parts", [Parts(1, 1), Parts(3, 2)])
 def test_the_parts_of_a_plan_are_kept_to(model, scheduler, guided, whole, monkeypatch, parts):
     sizes, decode = [], type(model).decode
-    monkeypatch.setattr(module, "choose_plan", lambda *_, **__: BatchPlan(6, parts))
+    monkeypatch.setattr(module, "plan_work", lambda *_, **__: BatchPlan(6, parts))
     monkeypatch.setattr(
         type(model), "decode", lambda self, z: sizes.append(len(z)) or decode(self, z)
     )
@@ -276,26 +288,115 @@ def test_the_parts_of_a_plan_are_kept_to(model, scheduler, guided, whole, monkey
     assert max(sizes) == parts.decoded
 
 
-def test_a_gpu_is_planned_by_what_each_stage_takes(model, scheduler, guided, monkeypatch):
-    """Every stage runs with one and with two samples; here each sample takes one GiB."""
-    runs = []
+class Recomputing(Guidance):
+    """A guidance function whose gradient is infinite, and whose second batch lacks memory once."""
 
-    def measure(work):
-        def peak(samples):
-            work(samples)
-            runs.append(samples)
-            return samples * GIB
+    targets = ()
 
-        return peak
+    def __init__(self):
+        self.calls = 0
 
-    monkeypatch.setattr(module, "measure_peak", measure)
-    engine = make_engine(model, scheduler, make_settings())
-    embeddings = make_embeddings(guided.function.targets)
-    with_guide = module.measure_peaks(embeddings, engine, guided)
-    without = module.measure_peaks(embeddings, engine, None)
-    assert without.hold is None
-    for peaks in (with_guide, without):
-        assert isinstance(peaks, Peaks)
-        plan = module.plan_batches_for(peaks, free=100 * GIB, count=1000)
-        assert plan.parts == LARGEST_PARTS
-    assert sorted(set(runs)) == [1, 2]
+    def __call__(self, images, targets):
+        self.calls += 1
+        if self.calls == 4:  # the second step of the second batch
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+        return Overflowing()(images, targets)
+
+
+def test_gradients_of_a_batch_that_is_computed_again_are_counted_once(model, scheduler):
+    """Four samples in one batch, of two in the next, each in two guided steps."""
+    settings = make_settings(batch_size=4, non_finite_gradients="clip")
+    engine = make_engine(model, scheduler, settings)
+    guided = guided_by(Recomputing(), scale=1e-3, strength=0.4)
+    reconstruct(make_embeddings(()), engine, repeats=2, guided=guided)
+    assert guided.function.terms["function"][0].calls > 4
+    assert engine.clipped.total == 12
+
+
+@pytest.mark.parametrize(("network", "sample"), [("denoise", 3), ("decode", 1)])
+def test_what_is_not_finite_is_refused_by_name(model, scheduler, monkeypatch, network, sample):
+    """Without guidance nothing else would tell: NaN is as black as zero."""
+    original = getattr(type(model), network)
+
+    def fail(self, latents, *arguments, **options):
+        answer = original(self, latents, *arguments, **options)
+        if network == "decode":
+            answer[sample] = torch.nan
+        else:
+            answer.noise[sample::4] = torch.nan
+        return answer
+
+    monkeypatch.setattr(type(model), network, fail)
+    engine = make_engine(model, scheduler, make_settings(self_attention_scale=0))
+    with pytest.raises(DataError) as error:
+        reconstruct(make_embeddings(()), engine, repeats=2)
+    assert str(error.value) == (
+        f"The reconstruction of 73k image {IDS[sample // 2]}, repeat 1, is not finite (1 of 4 in"
+        " its batch); set reconstruction.precision to float32 or lower the guidance scale."
+    )
+
+
+# --- a GPU, whose memory and kernels nothing here has ---------------------------------------
+
+
+@pytest.fixture
+def on_gpu(model, monkeypatch):
+    """The model says that it is on a GPU, though it computes here."""
+    pretended = type("Device", (), {"type": "cuda"})()
+    monkeypatch.setattr(type(model), "device", property(lambda _: pretended))
+    monkeypatch.setattr(type(model), "prepare", lambda _: None)
+    monkeypatch.setattr(torch.Tensor, "to", keep_on_cpu(torch.Tensor.to, pretended))
+    monkeypatch.setattr(memory, "release_memory", lambda: None)
+
+
+def keep_on_cpu(move, pretended):
+    """`Tensor.to` that leaves tensors where they are."""
+
+    def to(self, *arguments, **options):
+        arguments = [part for part in arguments if part is not pretended]
+        return move(self, *arguments, **options) if arguments or options else self
+
+    return to
+
+
+@pytest.mark.usefixtures("on_gpu")
+def test_networks_are_compiled_for_each_plan_that_is_tried(
+    model, scheduler, guided, whole, monkeypatch
+):
+    """Memory that compiling exhausts is like any other."""
+    compiled = []
+
+    def compile_networks(_model, plan, _settings, *, step, shape):
+        compiled.append((plan, step, shape))
+        if len(compiled) < 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+
+    plan = BatchPlan(4, Parts(guided=2, decoded=1))
+    monkeypatch.setattr(module, "compile_networks", compile_networks)
+    monkeypatch.setattr(module, "choose_plan", lambda *_, **__: plan)
+    monkeypatch.setattr(module, "SAMPLES_WORTH_COMPILING", 6)
+    images = run(model, scheduler, guided)
+    model.recompute_decoder(False)
+    assert np.array_equal(images, whole)
+    first = make_engine(model, scheduler, make_settings()).schedule.steps[0]
+    plans = [plan, plan.reduced(), plan.reduced().reduced()]
+    assert compiled == [(each, first, (4, 8, 8)) for each in plans]
+
+
+@pytest.mark.usefixtures("on_gpu")
+def test_few_samples_are_not_worth_compiling(model, scheduler, guided, whole, monkeypatch):
+    monkeypatch.setattr(module, "choose_plan", lambda _probe, count: BatchPlan(count))
+    monkeypatch.setattr(module, "compile_networks", None)
+    assert np.array_equal(run(model, scheduler, guided), whole)
+
+
+@pytest.mark.parametrize("checkpointed", [True, False])
+def test_the_decoder_recomputes_as_planned(model, scheduler, guided, monkeypatch, checkpointed):
+    """Also where the batch before it was planned otherwise."""
+    model.recompute_decoder(not checkpointed)
+    planned = BatchPlan(6, checkpointed=checkpointed)
+    monkeypatch.setattr(module, "plan_work", lambda *_, **__: planned)
+    run(model, scheduler, guided)
+    found = model.autoencoder.decoder.gradient_checkpointing
+    model.recompute_decoder(False)
+    assert found is checkpointed

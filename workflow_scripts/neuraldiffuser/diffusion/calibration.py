@@ -12,7 +12,7 @@ r is proportional to kappa, so kappa = wanted ratio / median over images of r(1)
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -84,14 +84,23 @@ def calibrate(
 
     Raises:
         ConfigError: the strength guides no step.
-        DataError: the guidance has no gradient.
+        DataError: the guidance has no gradient, or something is not finite. Nothing is clipped: a
+            scale for clipped gradients would hold for no others.
     """
     report = Tally(told=progress).add
+    stopping = engine.settings.model_copy(update={"non_finite_gradients": "stop"})
+    engine = replace(engine, settings=stopping)
 
-    def measure(batch: Batch, plan: BatchPlan) -> np.ndarray:
+    def measure(batch: Batch, plan: BatchPlan, engine: Engine) -> np.ndarray:
         return unit_ratios(batch, embeddings, engine, guided, report, plan.parts)
 
     ratios = run_batches(measure, embeddings, engine, guided, repeats=1)
+    if broken := int((~np.isfinite(ratios)).sum()):
+        raise DataError(
+            f"The denoiser's noise is not finite or zero for {broken} of {len(ratios)} held-out"
+            " images, so a guidance scale cannot be calibrated; set reconstruction.precision to"
+            " float32."
+        )
     median = float(np.median(ratios))
     if not median > 0:
         raise DataError(

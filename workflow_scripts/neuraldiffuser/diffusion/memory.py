@@ -23,7 +23,10 @@ PLANNED_SHARE = 0.9
 
 
 class Parts(NamedTuple):
-    """How many samples of a batch are held at once in the denoiser's graph and the decoder's."""
+    """How many samples of a batch are held at once in the denoiser's graph and the decoder's.
+
+    Without guidance there is no graph of the denoiser: `guided` is 0.
+    """
 
     guided: int
     decoded: int
@@ -64,10 +67,27 @@ class BatchPlan:
             "checkpointed": self.checkpointed,
         }
 
-    def halved(self) -> BatchPlan:
-        """Half of everything, at least one sample each."""
-        parts = (max(min(part, self.samples) // 2, 1) for part in self.parts)
-        return replace(self, samples=max(self.samples // 2, 1), parts=Parts(*parts))
+    def __str__(self) -> str:
+        """In words, for the log."""
+        plan = self.as_dict()
+        guided = f", {plan['guided']} guided" if plan["guided"] else ""
+        twice = " with activations computed twice" if self.checkpointed else ""
+        return f"{plan['samples']} samples at a time{guided}, {plan['decoded']} decoded{twice}"
+
+    def reduced(self) -> BatchPlan:
+        """What takes less memory at the least cost in time; itself where nothing is left.
+
+        In this order: fewer samples in the decoder's graph, which takes most; fewer in the
+        denoiser's; the decoder's activations computed twice; fewer samples of a batch.
+        """
+        guided, decoded = (min(part, self.samples) for part in self.parts)
+        if decoded > 1:
+            return replace(self, parts=Parts(guided, decoded // 2))
+        if guided > 1:
+            return replace(self, parts=Parts(guided // 2, decoded))
+        if guided and not self.checkpointed:
+            return replace(self, checkpointed=True)
+        return replace(self, samples=max(self.samples // 2, 1))
 
 
 # --- planning -------------------------------------------------------------------------------
@@ -89,9 +109,14 @@ class Line(NamedTuple):
 
 
 def draw_line(peak: Callable[[int], int]) -> Line:
-    """The line through what one and two samples take."""
+    """The line through what one and two samples take.
+
+    Two may take hardly more than one, or less, where other kernels are faster for them. What one
+    takes says nothing of many then, so that each takes at least half of what one did.
+    """
     one, two = peak(1), peak(2)
-    return Line(fixed=2 * one - two, each=two - one)
+    each = max(two - one, one / 2)
+    return Line(fixed=one - each, each=each)
 
 
 @dataclass(frozen=True)
@@ -102,13 +127,13 @@ class Peaks:
         denoise: the predictions of an unguided step.
         hold: the denoiser's graph, forward and backward; None without guidance.
         decode: the decoder's graph and the guidance function; without guidance, decoding alone.
-        recompute: the same with the decoder's activations computed twice.
+        recompute: the same with the decoder's activations computed twice; None without guidance.
     """
 
     denoise: Callable[[int], int]
     hold: Callable[[int], int] | None
     decode: Callable[[int], int]
-    recompute: Callable[[int], int]
+    recompute: Callable[[int], int] | None
 
 
 def plan_batches_for(peaks: Peaks, *, free: float, count: int) -> BatchPlan:
@@ -117,11 +142,13 @@ def plan_batches_for(peaks: Peaks, *, free: float, count: int) -> BatchPlan:
     The denoiser's parts are chosen first: a decode of 512 pixels fills a GPU with one sample. One
     sample at least is planned for; whether it fits shows when it is computed.
     """
-    hold = draw_line(peaks.hold) if peaks.hold else Line(0, 0)
-    decode, checkpointed = draw_line(peaks.decode), False
+    samples = even_out(count, at_least_one(draw_line(peaks.denoise).count(free), LARGEST_BATCH))
+    decode = draw_line(peaks.decode)
+    if not peaks.hold:
+        return BatchPlan(samples, Parts(0, at_least_one(decode.count(free), LARGEST_PARTS.decoded)))
+    hold, checkpointed = draw_line(peaks.hold), False
     if hold.at(1) + decode.at(1) > free:
         decode, checkpointed = draw_line(peaks.recompute), True
-    samples = even_out(count, at_least_one(draw_line(peaks.denoise).count(free), LARGEST_BATCH))
     fitting = at_least_one(hold.count(free - decode.at(1)), LARGEST_PARTS.guided)
     guided = even_out(samples, fitting)
     decoded = at_least_one(decode.count(free - hold.at(guided)), LARGEST_PARTS.decoded)
@@ -182,10 +209,10 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return any(words in str(error) for words in EXHAUSTED)
 
 
-def run_with_halving(
+def run_with_reducing(
     work: Callable[[BatchPlan, int], Iterable[np.ndarray]], plan: BatchPlan, *, count: int
 ) -> np.ndarray:
-    """The results of `count` samples, in batches that are halved whenever memory is exhausted.
+    """The results of `count` samples, under a plan that is reduced whenever memory is exhausted.
 
     Args:
         work: gives the results of all samples from a number on, batch by batch in their order,
@@ -212,22 +239,20 @@ def run_with_halving(
         # Outside the block above: the error held everything that was computed.
         if done < count:
             release_memory()
-            plan = halve(plan)
+            plan = reduce(plan)
     runtime.record(batches=plan.as_dict())
     return np.concatenate(finished)
 
 
-def halve(plan: BatchPlan) -> BatchPlan:
-    """A plan of half the size, which the log tells of."""
-    smaller = plan.halved()
+def reduce(plan: BatchPlan) -> BatchPlan:
+    """The next plan that takes less, which the log tells of."""
+    smaller = plan.reduced()
     if smaller == plan:
         raise MemoryExhaustedError(
             "Memory is exhausted by a single sample; set reconstruction.precision to float16, free"
             " memory, or use a device that has more."
         )
-    runtime.logger.warning(
-        "Memory is exhausted by %d samples at once; goes on with %d.", plan.samples, smaller.samples
-    )
+    runtime.logger.warning("Memory is exhausted by %s; goes on with %s.", plan, smaller)
     return smaller
 
 

@@ -8,48 +8,41 @@ last bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from neuraldiffuser import runtime
-from neuraldiffuser.compilation import as_written
 from neuraldiffuser.config.reconstruction import Sampling
 from neuraldiffuser.diffusion.compilation import compile_networks
 from neuraldiffuser.diffusion.embeddings import Embeddings
-from neuraldiffuser.diffusion.gradients import pull_back
+from neuraldiffuser.diffusion.gradients import find_broken
 from neuraldiffuser.diffusion.guidance.base import Guidance
 from neuraldiffuser.diffusion.memory import (
     WHOLE_BATCH,
     BatchPlan,
     Parts,
-    Peaks,
-    free_bytes,
-    measure_peak,
-    plan_batches_for,
-    run_with_halving,
+    run_with_reducing,
     split,
 )
 from neuraldiffuser.diffusion.models import LatentDiffusion
 from neuraldiffuser.diffusion.noise import draw_noise
-from neuraldiffuser.diffusion.sampler import (
-    Denoising,
-    Guide,
-    decoded_gradient,
-    estimate,
-    sample,
-    unguided_noise,
-)
+from neuraldiffuser.diffusion.planning import Probe, choose_plan
+from neuraldiffuser.diffusion.sampler import Denoising, Guide, sample
 from neuraldiffuser.diffusion.schedule import Schedule, Step, choose_guided_steps
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.features.pipeline import kernels_that_repeat, map_ahead
 
-# ASSUME: compiling takes as long as it saves on this many samples (not measured).
-SAMPLES_WORTH_COMPILING = 200
+Result = TypeVar("Result")
+
+# ASSUME: compiling every form that a plan has takes minutes, and saves some tenths of a second on
+# each sample (not measured): no shard of the usual size is worth it.
+SAMPLES_WORTH_COMPILING = 4000
 
 
 @dataclass(frozen=True)
@@ -105,7 +98,8 @@ class Engine:
     """What all batches of a job share.
 
     Attributes:
-        clipped: gradients of single samples and steps that were clipped because not finite.
+        clipped: gradients of single samples and steps that were clipped because not finite, those
+            of finished batches.
     """
 
     model: LatentDiffusion
@@ -141,20 +135,30 @@ def reconstruct(
 
     Returns:
         uint8 (n, repeats, h, w, 3).
+
+    Raises:
+        DataError: embeddings are of another model, or something computed from them is not finite.
     """
     report = Tally(told=progress).add
 
-    def make(batch: Batch, plan: BatchPlan) -> np.ndarray:
+    def make(batch: Batch, plan: BatchPlan, engine: Engine) -> np.ndarray:
         full = batch.padded(plan.samples)
         latents = sample_batch(full, embeddings, engine, guided, report, plan.parts)
-        return decode_images(engine.model, latents, plan.parts.decoded)[: full.wanted]
+        refuse_broken(latents, full, embeddings.ids)
+        images = decode_in_parts(engine.model, latents, plan.parts.decoded)
+        refuse_broken(images, full, embeddings.ids)
+        return as_bytes(images)[: full.wanted]
 
     images = run_batches(make, embeddings, engine, guided, repeats=repeats)
     return images.reshape(len(embeddings.ids), repeats, *images.shape[1:])
 
 
+# Makes one row for each wanted sample of a batch, with an engine of that batch's own.
+Work = Callable[[Batch, BatchPlan, Engine], np.ndarray]
+
+
 def run_batches(
-    work: Callable[[Batch, BatchPlan], np.ndarray],
+    work: Work,
     embeddings: Embeddings,
     engine: Engine,
     guided: Guided | None,
@@ -162,25 +166,66 @@ def run_batches(
     repeats: int,
 ) -> np.ndarray:
     """What `work` gives for every sample, in order: a batch to each thread of a CPU at a time."""
-    device, images = engine.model.device, len(embeddings.ids)
+    images = len(embeddings.ids)
     count = images * repeats
 
     def run(plan: BatchPlan, start: int) -> Iterator[np.ndarray]:
+        engine.model.recompute_decoder(plan.checkpointed)
+        if engine.model.device.type != "cpu" and count >= SAMPLES_WORTH_COMPILING:
+            first, shape = engine.schedule.steps[0], embeddings.latents.shape[1:]
+            compile_networks(engine.model, plan, engine.settings, step=first, shape=shape)
         batches = plan_batches(images, repeats=repeats, batch_size=plan.samples, start=start)
-        return map_batches(partial(work, plan=plan), batches, device)
+        counted = partial(count_clipped, work, plan=plan, engine=engine)
+        for rows, clipped in map_batches(counted, batches, engine.model.device):
+            engine.clipped.add(clipped)
+            yield rows
 
     with kernels_that_repeat():
         engine.model.prepare()
-        plan = choose_plan(embeddings, engine, guided, count=count)
-        if device.type != "cpu" and count >= SAMPLES_WORTH_COMPILING:
-            shape = embeddings.latents.shape[1:]
-            compile_networks(engine.model, plan, shape=shape, guided=guided is not None)
-        return run_with_halving(run, plan, count=count)
+        plan = plan_work(embeddings, engine, guided, count=count)
+        return run_with_reducing(run, plan, count=count)
+
+
+def plan_work(
+    embeddings: Embeddings, engine: Engine, guided: Guided | None, *, count: int
+) -> BatchPlan:
+    """Batches of the configured size on a CPU, of what fits into its memory on a GPU."""
+    if engine.model.device.type == "cpu":
+        parts = WHOLE_BATCH if guided else WHOLE_BATCH._replace(guided=0)
+        return BatchPlan(engine.settings.batch_size, parts)
+    return choose_plan(make_probe(embeddings, engine, guided), count=count)
+
+
+def make_probe(embeddings: Embeddings, engine: Engine, guided: Guided | None) -> Probe:
+    """Copies of the first image's sample, for measuring what a step takes."""
+
+    def repeat(count: int) -> Batch:
+        return Batch(np.zeros(count, dtype=int), np.zeros(count, dtype=int))
+
+    def place(count: int) -> tuple[Tensor, Denoising]:
+        inputs = place_batch(repeat(count), embeddings, engine)
+        return inputs.noise, inputs.denoising
+
+    def bind(count: int) -> BoundLoss:
+        return bind_targets(repeat(count), embeddings, engine, guided).loss
+
+    return Probe(engine.model, engine.schedule.steps[0], place, bind if guided else None)
+
+
+def count_clipped(
+    work: Work, batch: Batch, *, plan: BatchPlan, engine: Engine
+) -> tuple[np.ndarray, int]:
+    """A batch's rows, and how many gradients were clipped for them.
+
+    Counted by itself: a batch that memory does not suffice for is computed again.
+    """
+    own = replace(engine, clipped=Tally())
+    return work(batch, plan, own), own.clipped.total
 
 
 def map_batches(
-    work: Callable[[Batch], np.ndarray], batches: Iterable[Batch], device: torch.device
-) -> Iterator[np.ndarray]:
+    work: Callable[[Batch], Result], batches: Iterable[Batch], device: torch.device
+) -> Iterator[Result]:
     """Results in order; a GPU is given one batch after the other."""
     if device.type == "cpu":
         return map_ahead(work, batches, workers=runtime.execution().threads)
@@ -310,67 +355,18 @@ def decode_in_parts(
     return torch.cat([model.decode(latents[part]) for part in split(len(latents), together)])
 
 
-def decode_images(
-    model: LatentDiffusion, latents: Tensor, together: int = WHOLE_BATCH.decoded
-) -> np.ndarray:
-    """Latents (n, c, h, w) to images, uint8 (n, H, W, 3), so many of them together."""
-    images = decode_in_parts(model, latents, together).mul(255).round().to(torch.uint8)
-    return images.permute(0, 2, 3, 1).cpu().numpy()
+def refuse_broken(values: Tensor, batch: Batch, ids: np.ndarray) -> None:
+    """Raises DataError if any sample's latents or image (n, ...) are not finite."""
+    broken = find_broken(values).nonzero().flatten().tolist()
+    if broken:
+        first = broken[0]
+        raise DataError(
+            f"The reconstruction of 73k image {ids[batch.rows[first]]}, repeat"
+            f" {batch.repeats[first]}, is not finite ({len(broken)} of {len(values)} in its batch);"
+            " set reconstruction.precision to float32 or lower the guidance scale."
+        )
 
 
-# --- how many samples at once ---------------------------------------------------------------
-
-
-def choose_plan(
-    embeddings: Embeddings, engine: Engine, guided: Guided | None, *, count: int
-) -> BatchPlan:
-    """Batches of the configured size on a CPU, of what fits into its memory on a GPU."""
-    if engine.model.device.type == "cpu":
-        return BatchPlan(engine.settings.batch_size)
-    with as_written(engine.model.compiled_parts):  # for few samples nothing is compiled anew
-        peaks = measure_peaks(embeddings, engine, guided)
-    limit = runtime.execution().gpu_memory_gb
-    plan = plan_batches_for(peaks, free=free_bytes(limit_gib=limit), count=count)
-    engine.model.recompute_decoder(plan.checkpointed)
-    runtime.logger.info(
-        "%d samples at a time, %d guided, %d decoded%s",
-        plan.samples,
-        plan.parts.guided,
-        plan.parts.decoded,
-        " with activations computed twice" if plan.checkpointed else "",
-    )
-    return plan
-
-
-def measure_peaks(embeddings: Embeddings, engine: Engine, guided: Guided | None) -> Peaks:
-    """What stages of a step take on the GPU, by running them on the first sample."""
-    step = engine.schedule.steps[0]
-
-    def place(count: int) -> tuple[Batch, Inputs]:
-        batch = Batch(np.zeros(count, dtype=int), np.zeros(count, dtype=int))
-        return batch, place_batch(batch, embeddings, engine)
-
-    def denoise(count: int) -> None:
-        _, inputs = place(count)
-        unguided_noise(inputs.noise, step, inputs.denoising)
-
-    def hold(count: int) -> None:
-        _, inputs = place(count)
-        z = inputs.noise.requires_grad_()
-        _, z_hat = estimate(z, step, inputs.denoising)
-        pull_back(torch.ones_like(z_hat), z_hat, z)
-
-    def decode(count: int) -> None:
-        batch, inputs = place(count)
-        if guided:
-            loss = bind_targets(batch, embeddings, engine, guided).loss
-            decoded_gradient(inputs.latents, engine.model, loss)
-        else:
-            decode_images(engine.model, inputs.latents)
-
-    def recompute(count: int) -> None:
-        engine.model.recompute_decoder(True)
-        decode(count)
-
-    stages = (denoise, hold if guided else None, decode, recompute)
-    return Peaks(*(stage and measure_peak(stage) for stage in stages))
+def as_bytes(images: Tensor) -> np.ndarray:
+    """Images (n, 3, h, w) in [0, 1] to uint8 (n, h, w, 3)."""
+    return images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
