@@ -89,6 +89,20 @@ def test_a_target_of_another_model_is_refused(guidance):
     )
 
 
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_targets_without_a_norm_are_refused(guidance, value):
+    """Before a step is taken: their share of the loss would not be a number."""
+    targets = {name: torch.ones(3, 17, 16).double() for name in guidance.targets}
+    assert guidance.prepare(targets) is targets
+    targets["clip_image_08"][1] = value
+    with pytest.raises(DataError) as error:
+        guidance.prepare(targets)
+    assert str(error.value) == (
+        "Embeddings of clip_image_08 are zero throughout or not finite for 1 of 3 samples; decode"
+        " them anew."
+    )
+
+
 def test_weights_that_do_not_match_the_layers_are_refused(guidance):
     with pytest.raises(ConfigError) as error:
         ClipLayersGuidance(guidance.network, layers=(2, 4), loss="sum_squares", weights=WEIGHTS)

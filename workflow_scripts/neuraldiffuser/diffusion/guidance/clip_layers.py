@@ -62,6 +62,18 @@ class ClipLayersGuidance(Guidance):
         self.loss = GUIDANCE_LOSSES[loss]
         self.weights = tuple(weights)
 
+    def prepare(self, targets: Targets) -> Targets:
+        """The targets; raises DataError if one is zero throughout or not finite."""
+        for name in self.targets:
+            norms = squares(targets[name]).sum(dim=1)
+            usable = int((norms.isfinite() & (norms > 0)).sum())
+            if usable < len(norms):
+                raise DataError(
+                    f"Embeddings of {name} are zero throughout or not finite for"
+                    f" {len(norms) - usable} of {len(norms)} samples; decode them anew."
+                )
+        return targets
+
     def __call__(self, images: Tensor, targets: Targets) -> Tensor:
         """One loss per image; raises DataError where a target does not fit the network."""
         by_layer = self.network(images)
