@@ -65,7 +65,9 @@ def reconstruct_images(
     guided = loading.sum_guidance(functions, scales, strength=variant.strength)
     every = given.conditions.latents.ids("test")
     ids = embeddings.choose_shard(every, shard=shard, shards=settings.shards)
-    features = variants.read_features(given.guiding, ids, features=variant.features, seed=seed)
+    features = variants.read_features(
+        given.guiding, ids, features=variant.features, every=every, seed=seed
+    )
     inputs = given.conditions.with_features("test", ids, features)
     total = len(ids) * settings.repeats * len(engine.schedule.steps)
     with runtime.progress(total=total, description="denoises", unit="step") as bar:

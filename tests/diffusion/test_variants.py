@@ -39,23 +39,23 @@ def test_donors_depend_on_the_seed():
 
 
 def test_own_features_are_the_images_own(file):
-    assert FEATURES["own"](file, np.array([9, 2]), 0)[:, 0, 0].tolist() == [9, 2]
+    assert FEATURES["own"](file, np.array([9, 2]), IDS, 0)[:, 0, 0].tolist() == [9, 2]
 
 
 def test_another_images_features_do_not_depend_on_the_shard(file):
-    whole = FEATURES["another_image"](file, IDS, 4)[:, 0, 0]
-    shards = [FEATURES["another_image"](file, part, 4)[:, 0, 0] for part in np.split(IDS, 3)]
+    whole = FEATURES["another_image"](file, IDS, IDS, 4)[:, 0, 0]
+    shards = [FEATURES["another_image"](file, part, IDS, 4)[:, 0, 0] for part in np.split(IDS, 3)]
     assert np.array_equal(whole, choose_donors(IDS, seed=4))
     assert np.array_equal(whole, np.concatenate(shards))
 
 
 def test_mean_features_are_those_of_held_out_images(file):
-    assert np.array_equal(FEATURES["mean"](file, IDS[:4], 0), np.full((4, 2, 3), 7))
+    assert np.array_equal(FEATURES["mean"](file, IDS[:4], IDS, 0), np.full((4, 2, 3), 7))
 
 
 def test_every_choice_of_features_is_registered_and_gives_others(file):
     assert set(Variant.model_fields["features"].annotation.__args__) == set(FEATURES)
-    given = {tuple(read(file, IDS, 0).ravel()) for read in FEATURES.values()}
+    given = {tuple(read(file, IDS, IDS, 0).ravel()) for read in FEATURES.values()}
     assert len(given) == len(FEATURES)
 
 
@@ -72,7 +72,7 @@ def test_a_mean_over_nothing_is_refused(tmp_path):
     arrays = {"validation/id": np.zeros(0, int), "validation/embedding": np.zeros((0, 2, 3))}
     storage.write_arrays(path, arrays)
     with pytest.raises(DataError) as error:
-        FEATURES["mean"](EmbeddingFile(path), IDS, 0)
+        FEATURES["mean"](EmbeddingFile(path), IDS, IDS, 0)
     assert str(error.value) == (
         f"{path} has no validation images to average; set decoder.validation_images."
     )
@@ -90,7 +90,18 @@ def test_voxels_are_read_as_measured_and_all_else_as_decoded(tmp_path):
     assert isinstance(files["clip_image_02"], EmbeddingFile)
 
 
-def test_all_that_guides_an_image_is_of_the_same_donor(file):
-    read = read_features({"a": file, "b": file}, IDS, features="another_image", seed=3)
-    assert np.array_equal(read["a"], read["b"])
-    assert np.array_equal(read["a"][:, 0, 0], choose_donors(IDS, seed=3))
+def test_all_that_guides_an_image_is_of_the_same_donor(file, tmp_path):
+    """Also where a file holds images that are not reconstructed."""
+    more = np.append(IDS, [1, 6, 80])
+    arrays = {"test/id": more, "test/embedding": more[:, None].astype(np.float32)}
+    storage.write_arrays(tmp_path / "more.h5", arrays)
+    files = {"a": file, "b": EmbeddingFile(tmp_path / "more.h5")}
+    read = read_features(files, IDS[1:4], features="another_image", every=IDS, seed=3)
+    donors = choose_donors(IDS, seed=3)[1:4]
+    assert np.array_equal(read["a"][:, 0, 0], donors)
+    assert np.array_equal(read["b"][:, 0], donors)
+
+
+def test_a_file_without_the_donor_is_refused(file):
+    with pytest.raises(DataError, match="features.h5 lacks 1 of the ids asked for, 80 among them"):
+        read_features({"a": file}, IDS, features="another_image", every=np.append(IDS, 80), seed=3)

@@ -70,19 +70,20 @@ def choose_donors(ids: np.ndarray, *, seed: int) -> np.ndarray:
     return donors
 
 
-def read_own(file: GuidingFile, ids: np.ndarray, _seed: int) -> np.ndarray:
+def read_own(file: GuidingFile, ids: np.ndarray, _every: np.ndarray, _seed: int) -> np.ndarray:
     """The images' own features."""
     return file.read("test", ids)
 
 
-def read_another_images(file: GuidingFile, ids: np.ndarray, seed: int) -> np.ndarray:
-    """Those of another test image, the same for every shard, subject and target."""
-    every = file.ids("test")
+def read_another_images(
+    file: GuidingFile, ids: np.ndarray, every: np.ndarray, seed: int
+) -> np.ndarray:
+    """Those of another image among `every`, the same one for every shard and file."""
     donors = choose_donors(every, seed=seed)
     return file.read("test", donors[np.searchsorted(every, ids)])
 
 
-def read_mean(file: GuidingFile, ids: np.ndarray, _seed: int) -> np.ndarray:
+def read_mean(file: GuidingFile, ids: np.ndarray, _every: np.ndarray, _seed: int) -> np.ndarray:
     """The mean over the held-out images of the file, for every image."""
     mean = average_held_out(file)
     return np.broadcast_to(mean, (len(ids), *mean.shape))
@@ -102,7 +103,7 @@ def average_held_out(file: GuidingFile) -> np.ndarray:
     return file.read("validation", held_out).mean(axis=0)
 
 
-FEATURES: dict[str, Callable[[GuidingFile, np.ndarray, int], np.ndarray]] = {
+FEATURES: dict[str, Callable[[GuidingFile, np.ndarray, np.ndarray, int], np.ndarray]] = {
     "own": read_own,
     "another_image": read_another_images,
     "mean": read_mean,
@@ -110,7 +111,28 @@ FEATURES: dict[str, Callable[[GuidingFile, np.ndarray, int], np.ndarray]] = {
 
 
 def read_features(
-    files: Mapping[str, GuidingFile], ids: np.ndarray, *, features: str, seed: int
+    files: Mapping[str, GuidingFile],
+    ids: np.ndarray,
+    *,
+    features: str,
+    every: np.ndarray,
+    seed: int,
 ) -> dict[str, np.ndarray]:
-    """What guides test images, by target: one of FEATURES, (n, ...) each."""
-    return {target: FEATURES[features](file, ids, seed) for target, file in files.items()}
+    """What guides test images, by target.
+
+    Args:
+        files: by target; they may hold further images.
+        ids: (n,) images that are guided.
+        features: a key of FEATURES.
+        every: ids of all images that are reconstructed, ascending; donors are among them, so that
+            subjects with the same test images have the same donors.
+        seed: the experiment's seed.
+
+    Returns:
+        (n, ...) each.
+
+    Raises:
+        DataError: a file lacks an image.
+    """
+    read = FEATURES[features]
+    return {target: read(file, ids, every, seed) for target, file in files.items()}
