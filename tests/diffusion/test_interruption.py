@@ -60,15 +60,29 @@ def test_killed_twice_and_continued_gives_the_same_files(job, uninterrupted, tmp
         assert path.read_bytes() == expected.read_bytes(), path.name
 
 
-def test_another_batch_size_changes_few_pixels_and_little(job, tmp_path):
+@pytest.fixture(scope="module")
+def images(job, tmp_path_factory):
+    """Those of one shard in batches of some size."""
+
+    def run(batch_size):
+        folder = tmp_path_factory.mktemp("images")
+        single = replace(job, folder=folder, shards=1, batch_size=batch_size, bits=False)
+        single.run()
+        return read(single).astype(int)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def usual(images):
+    """In batches of four."""
+    return images(4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_another_batch_size_changes_few_values_and_little(images, usual, batch_size):
     """Kernels round otherwise, and the mask of self-attention guidance is a threshold."""
-    usual, other = (
-        replace(job, folder=tmp_path / str(size), shards=1, batch_size=size, bits=False)
-        for size in (4, 16)
-    )
-    usual.run()
-    other.run()
-    differences = np.abs(read(other).astype(int) - read(usual))
+    differences = np.abs(images(batch_size) - usual)
     assert differences.shape == (12, 3, 32, 32, 3)
     assert (differences <= 2).mean() >= 0.999
 
