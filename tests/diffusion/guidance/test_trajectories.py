@@ -1,26 +1,32 @@
-"""Every step guided by colours, edges and a sum equals the unbatched reference's, in float64."""
+"""Steps guided by colours, edges, voxels and a sum are the unbatched reference's, in float64."""
 
 import math
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import plain_sampler
+import planted_responses
 import pytest
 import tiny_models
 import torch
 from tiny_engine import CLIP_IMAGE, make_engine, make_settings
 from torchvision.transforms.v2 import functional as transforms
 
+from neuraldiffuser import storage
 from neuraldiffuser.diffusion.guidance import GUIDANCE, GuidanceSource, SummedGuidance
 from neuraldiffuser.diffusion.reconstruct import BoundLoss, decode_in_parts
 from neuraldiffuser.diffusion.sampler import Denoising, Guide, sample
+from neuraldiffuser.encoding.gnet import Gnet
+from neuraldiffuser.encoding.prediction import load_encoder, save_encoder
 
 GRID, SIZE, BLUR = 4, 16, 1.0
 ETA, GUIDED = 0.7, range(2)  # of three steps
 SUMS = {
     "color": {"color": 0.5},
     "edges": {"edges": 20.0},
-    "sum": {"clip_layers": 0.02, "color": 0.2, "edges": 10.0},
+    "encoder": {"encoder": 5e3},
+    "sum": {"clip_layers": 0.02, "color": 0.2, "edges": 10.0, "encoder": 2e3},
 }
 TOLERANCE = 1e-10
 SETTINGS = make_settings(
@@ -29,8 +35,11 @@ SETTINGS = make_settings(
         "clip_layers": {"loss": "sum_squares", "layer_weights": (1.0, 1.0, 1.0)},
         "color": {"grid": GRID},
         "edges": {"size": SIZE, "blur": BLUR},
+        "encoder": {"loss": "mean_squares", "regions": ("V1",), "weighting": "accuracy"},
     },
 )
+LABELS = (1, 2, 0, 3, 1)  # of five voxels, of which the first, second and last lie in V1
+ACCURACY = (0.4, 0.1, 0.9, 0.8, -0.2)
 CLIP_LAYERS = CLIP_IMAGE.model_copy(update={"layers": (2, 4, 6)})
 
 
@@ -52,7 +61,25 @@ def oblong():
 
     start = [draw(4, 12, 8), draw(4, 12, 8), draw(*tiny_models.TEXT_SHAPE)]
     layers = {f"clip_image_{layer:02d}": draw(*tiny_models.CLIP_SHAPE) for layer in (2, 4, 6)}
-    return SimpleNamespace(start=start, targets={"vae_latent": draw(4, 12, 8), **layers})
+    targets = {"vae_latent": draw(4, 12, 8), "voxels": draw(len(LABELS)), **layers}
+    return SimpleNamespace(start=start, targets=targets)
+
+
+@pytest.fixture(scope="module")
+def paths_to_encoder(tmp_path_factory):
+    """A random encoder of five voxels with receptive fields of their own, and its accuracy."""
+    folder, network = tmp_path_factory.mktemp("encoders"), planted_responses.NETWORK
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = Gnet(network, voxels=len(LABELS))
+        for field in encoder.readout.fields:
+            torch.nn.init.normal_(field)
+    encoder.input_mean.fill_(0.5)
+    paths = {"encoder": folder / "subj01.safetensors", "accuracy": folder / "subj01.h5"}
+    save_encoder(paths["encoder"], encoder, settings=network, metadata={})
+    arrays = {"roi": np.array(LABELS, np.uint8), "held_out_correlation": np.array(ACCURACY)}
+    storage.write_arrays(paths["accuracy"], arrays)
+    return paths
 
 
 # --- the same losses, of one image, written down from their descriptions ----------------------
@@ -100,6 +127,7 @@ class PlainGuidance:
     scales: dict
     targets: dict
     image: torch.Tensor  # behind the latent
+    brain: torch.nn.Module
     kappa: float = 1.0
     eta: float = ETA
 
@@ -117,6 +145,16 @@ class PlainGuidance:
         maps = torch.stack([plain_edges(image), plain_edges(self.image)])
         return 1 - torch.corrcoef(maps)[0, 1]
 
+    def encoder(self, image, _networks, _settings):
+        size = planted_responses.NETWORK.image_size
+        seen = transforms.resize(image, [size, size], antialias=True) - 0.5
+        predicted = self.brain.readout(self.brain.trunk(self.brain.prefilter(seen)))[0]
+        measured = self.targets["voxels"]
+        errors = [
+            (ACCURACY[voxel] ** 2, (predicted[voxel] - measured[voxel]) ** 2) for voxel in (0, 1)
+        ]  # the last voxel's accuracy is negative, so it weighs nothing
+        return sum(weight * error for weight, error in errors) / sum(w for w, _ in errors)
+
     def clip_layers(self, image, networks, settings):
         layers = {int(name[-2:]): rows for name, rows in self.targets.items() if "clip" in name}
         clip = plain_sampler.Guidance(layers, CLIP_LAYERS, self.kappa, self.eta)
@@ -124,8 +162,9 @@ class PlainGuidance:
 
 
 @pytest.fixture(scope="module")
-def reference(oblong, networks):
+def reference(oblong, networks, paths_to_encoder):
     """The reference's latents after every step, one sample after the other."""
+    brain = load_encoder(paths_to_encoder["encoder"]).double()
 
     def walk(scales):
         samples = []
@@ -138,7 +177,7 @@ def reference(oblong, networks):
                     *(part[k : k + 1] for part in oblong.start),
                     networks=networks,
                     settings=SETTINGS,
-                    guidance=PlainGuidance(scales, targets, decoded.clamp(0, 1)),
+                    guidance=PlainGuidance(scales, targets, decoded.clamp(0, 1), brain),
                 )
             )
         return torch.stack([torch.cat(step) for step in zip(*samples, strict=True)])
@@ -147,12 +186,12 @@ def reference(oblong, networks):
 
 
 @pytest.fixture(scope="module")
-def trajectory(oblong, model, scheduler, path_to_clip):
+def trajectory(oblong, model, scheduler, path_to_clip, paths_to_encoder):
     """The library's latents after every step, (steps, n, c, h, w)."""
     source = GuidanceSource(
         settings=SETTINGS.guidance,
         clip_image=CLIP_LAYERS,
-        paths={"clip_image": path_to_clip},
+        paths={"clip_image": path_to_clip, **paths_to_encoder},
         decode=lambda latents: decode_in_parts(model, latents),
     )
     latents, noise, texts = oblong.start
@@ -161,6 +200,8 @@ def trajectory(oblong, model, scheduler, path_to_clip):
         functions = {name: GUIDANCE[name](source) for name in scales}
         if "clip_layers" in functions:
             functions["clip_layers"].network.double()
+        if "encoder" in functions:
+            functions["encoder"].encoder.double()
         function = SummedGuidance({name: (functions[name], scales[name]) for name in scales})
         steps = []
         schedule = make_engine(model, scheduler, SETTINGS).schedule
