@@ -10,8 +10,9 @@ from tiny_engine import guided_by, make_settings
 
 from neuraldiffuser.diffusion.embeddings import Embeddings
 from neuraldiffuser.diffusion.guidance.color import ColorGuidance
+from neuraldiffuser.diffusion.guidance.decoded_image import REMEMBERED_IMAGES, decode_each_once
 from neuraldiffuser.diffusion.guidance.edges import EdgesGuidance
-from neuraldiffuser.diffusion.loading import load_engine
+from neuraldiffuser.diffusion.loading import load_engine, load_functions, name_sources
 from neuraldiffuser.diffusion.reconstruct import decode_in_parts, reconstruct
 from neuraldiffuser.features.vae_latent import encode_latents, load_encoder
 
@@ -105,3 +106,41 @@ def test_latents_are_decoded_once_for_all_steps(functions, embeddings, halves):
     assert prepared.shape == (2, 3, 8, 8) and not prepared.requires_grad
     error = (prepared - functions["color"].describe(halves)).abs().mean()
     assert error < 0.1, "what an image loses in the miniature's autoencoder"
+
+
+def test_repeats_of_an_image_are_decoded_once():
+    """Reference: the latents decoded one by one, whatever came before."""
+    decoded = []
+
+    def decode(latents):
+        decoded.append(len(latents))
+        return latents.exp()
+
+    once = decode_each_once(decode)
+    latents = torch.randn(3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    for rows in ([0, 0, 0, 1], [1, 1, 2, 0]):
+        assert torch.equal(once(latents[rows]), latents[rows].exp())
+    assert decoded == [1, 1, 1]
+    assert torch.equal(once(latents.double()), latents.double().exp())
+    assert torch.equal(once(latents.reshape(3, 2, 4, 2)), latents.reshape(3, 2, 4, 2).exp())
+
+
+def test_a_job_remembers_few_images():
+    decoded = []
+    once = decode_each_once(lambda latents: decoded.append(1) or latents)
+    latents = torch.arange(REMEMBERED_IMAGES + 1.0).reshape(-1, 1, 1, 1)
+    for _ in range(2):
+        once(latents)
+    assert len(decoded) == 2 * len(latents)
+
+
+def test_functions_of_a_job_share_what_is_decoded(engine, embeddings, monkeypatch):
+    decoded, decode = [], type(engine.model).decode
+    monkeypatch.setattr(
+        type(engine.model), "decode", lambda self, z: decoded.append(len(z)) or decode(self, z)
+    )
+    source = name_sources(engine, paths_to_models={}, paths_to_encoder=(), clip_image=None)
+    latents = torch.from_numpy(embeddings.features["vae_latent"])[[0, 0, 1, 1]]
+    for function in load_functions(source, ["color", "edges"]).values():
+        function.prepare({"vae_latent": latents})
+    assert decoded == [1, 1]

@@ -20,6 +20,7 @@ from neuraldiffuser.diffusion.guidance import (
     GuidanceSource,
     SummedGuidance,
 )
+from neuraldiffuser.diffusion.guidance.decoded_image import decode_each_once
 from neuraldiffuser.diffusion.models import load_latent_diffusion
 from neuraldiffuser.diffusion.reconstruct import Engine, Guided, decode_in_parts
 from neuraldiffuser.diffusion.schedule import load_scheduler, make_schedule
@@ -122,7 +123,7 @@ def name_sources(
         settings=engine.settings.guidance,
         clip_image=clip_image,
         paths=named,
-        decode=partial(decode_in_parts, engine.model, together=1),  # holds least, and is rare
+        decode=decode_each_once(partial(decode_in_parts, engine.model)),
         seed=engine.seed,
         device=str(engine.model.device),
     )
