@@ -126,13 +126,15 @@ def test_texts_of_another_model_are_refused(model, scheduler):
     )
 
 
-def test_latents_of_another_model_are_refused(model, scheduler):
-    embeddings = replace(make_embeddings(()), latents=np.zeros((3, 16, 8, 8)))
+@pytest.mark.parametrize("shape", [(16, 8, 8), (4, 12, 12), (4, 8, 12)])
+def test_latents_of_another_model_or_size_are_refused(model, scheduler, shape):
+    embeddings = replace(make_embeddings(()), latents=np.zeros((3, *shape)))
     with pytest.raises(DataError) as error:
         reconstruct(embeddings, make_engine(model, scheduler, make_settings()), repeats=1)
     assert str(error.value) == (
-        "Embeddings of vae_latent have shape (16, 8, 8), but the denoiser takes 4 channels; decode"
-        " them for the model that models.stable_diffusion names."
+        f"Embeddings of vae_latent have shape {shape}, but the denoiser was trained on (4, 8, 8);"
+        " set targets.vae_latent.image_size and decode them for the model that"
+        " models.stable_diffusion names."
     )
 
 

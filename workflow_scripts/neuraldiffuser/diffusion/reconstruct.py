@@ -291,12 +291,13 @@ def refuse_misfits(embeddings: Embeddings, model: LatentDiffusion) -> None:
             f"Embeddings of clip_text have shape {texts}, but the text encoder gives {states};"
             " decode them for the model that models.stable_diffusion names."
         )
-    channels = model.denoiser.unet.config.in_channels
-    if embeddings.latents.shape[1] != channels:
+    unet = model.denoiser.unet.config
+    latents, taken = embeddings.latents.shape[1:], (unet.in_channels, *2 * (unet.sample_size,))
+    if latents != taken:
         raise DataError(
-            f"Embeddings of vae_latent have shape {embeddings.latents.shape[1:]}, but the denoiser"
-            f" takes {channels} channels; decode them for the model that models.stable_diffusion"
-            " names."
+            f"Embeddings of vae_latent have shape {latents}, but the denoiser was trained on"
+            f" {taken}; set targets.vae_latent.image_size and decode them for the model that"
+            " models.stable_diffusion names."
         )
 
 
