@@ -1,11 +1,15 @@
 # Brain-encoding models: from images to a subject's voxels.
 
-# MB: 10,000 images of a subject in the network's size; means of up to 18,000 voxels over their
-# repeats, while they are averaged and chosen; networks and libraries.
-ENCODER_MEMORY = (
-    4000
-    + 10_000 * (3 * CONFIG.encoding.network.image_size**2 + 3 * 4 * 18_000) // 10**6
+# MB, for 10,000 images and 18,000 voxels: images in the network's size, and responses while they are
+# averaged and chosen; features of every voxel, of which a batch keeps 22 bytes each for their
+# gradient, unless a GPU holds them (18.5 GB for subj01); libraries.
+ENCODER = CONFIG.encoding.network
+ENCODER_INPUTS = 10_000 * (3 * ENCODER.image_size**2 + 3 * 4 * 18_000) // 10**6
+ENCODER_FEATURES = ENCODER.pass_width + 6 * ENCODER.trunk_width
+ENCODER_BATCH = (
+    22 * ENCODER_FEATURES * 18_000 * CONFIG.encoding.training.batch_size // 10**6
 )
+ENCODER_MEMORY = 4000 + ENCODER_INPUTS + (0 if GPUS else ENCODER_BATCH)
 
 
 rule convert_gnet:

@@ -30,7 +30,7 @@ STREAM = 0x564F5845
 def choose_guiding_voxels(
     labels: np.ndarray, settings: EncoderSettings, *, seed: int
 ) -> np.ndarray:
-    """Which of a subject's voxels guide; no loss reads the others, so they can judge.
+    """Which of a subject's voxels guide; no loss reads the others.
 
     The share is taken within each visual area, so that every area keeps voxels of both kinds.
 
