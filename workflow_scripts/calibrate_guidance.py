@@ -70,7 +70,7 @@ def calibrate_guidance(
                 progress=bar.update,
             ).as_dict()
     scales = {name: calibrated["scale"] for name, calibrated in found.items()}
-    runtime.record(scales=scales, clipped_gradients=given.engine.clipped.total)
+    runtime.record(scales=scales)
     storage.write_json(path_to_calibration, found)
 
 
