@@ -33,7 +33,9 @@ include: "rules/evaluation.smk"
 include: "rules/report.smk"
 
 
+# Snakemake keeps one such block only, the last.
 onstart:
+    refuse_unaccepted_terms()
     refuse_unknown_device()
 
 

@@ -3,19 +3,9 @@
 # Their outputs are verified on arrival, so no change of code fetches them again: a constant stands
 # in place of their code_id(...).
 
-from neuraldiffuser.errors import TermsError
 from neuraldiffuser.nsd import files as nsd_files
-from neuraldiffuser.nsd.terms import require_terms
 
 SESSION = f"{nsd_files.betas_folder('{subject}', version='{version}')}/betas_session{{session}}"
-
-
-# No file stands for the acceptance: accepting, or withdrawing it, must not fetch anything anew.
-onstart:
-    try:
-        require_terms(CONFIG.nsd, subjects=get_everybody(), data=CONFIG.paths.data)
-    except TermsError as error:
-        raise WorkflowError(str(error)) from None
 
 
 localrules:

@@ -8,9 +8,10 @@ from pathlib import Path
 from neuraldiffuser.config.guidance import VOXELS, code_of
 from neuraldiffuser.config.models import CLIP_WEIGHTS, TEXT_WEIGHTS, WEIGHTS
 from neuraldiffuser.config.reconstruction import name_maker
-from neuraldiffuser.errors import DataError
+from neuraldiffuser.errors import DataError, TermsError
 from neuraldiffuser.models import pins
 from neuraldiffuser.nsd import files as nsd_files
+from neuraldiffuser.nsd.terms import require_terms
 
 DIFFUSION_PARTS = ("scheduler/", "tokenizer/", "text_encoder/", "unet/", "vae/")
 
@@ -45,6 +46,15 @@ def get_generated_files():
 
 
 # --- data ---
+
+
+# No file stands for the acceptance: accepting, or withdrawing it, must not fetch anything anew.
+def refuse_unaccepted_terms():
+    """Refuses to start where NSD would be fetched without its terms being accepted."""
+    try:
+        require_terms(CONFIG.nsd, subjects=get_everybody(), data=CONFIG.paths.data)
+    except TermsError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def get_object(name):
