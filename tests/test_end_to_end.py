@@ -4,6 +4,7 @@ One world is built for all tests of this file, so they share a worker.
 """
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -46,6 +47,24 @@ def test_the_report_stands_alone(results):
     assert 'src="http' not in page
 
 
+def test_scales_are_calibrated_function_by_function(results):
+    """The sum borrows one scale and has the other calibrated; voxels have their own."""
+    found = {
+        path.parent.name: set(storage.read_json(path))
+        for path in results.glob("calibrations/*/subj01.json")
+    }
+    assert found == {
+        "guided": {"clip_layers"},
+        "brain_encoding": {"encoder"},
+        "clip_and_color": {"color"},
+    }
+    shard = results / "reconstructions/clip_and_color/subj01/shard-0.h5"
+    told = storage.read_attributes(shard)
+    assert told["guidance"] == "clip_layers + color"
+    lent = storage.read_json(results / "calibrations/guided/subj01.json")["clip_layers"]["scale"]
+    assert told["scale_clip_layers"] == lent
+
+
 def test_every_artefact_has_its_provenance(results):
     for path in sorted(results.rglob("*.h5")) + sorted(results.rglob("*.safetensors")):
         made = storage.read_json(provenance.sidecar_path(path))
@@ -73,6 +92,8 @@ def test_summary_covers_every_variant(results):
         "wrong_image",
         "ground_truth_guided",
         "ground_truth_unguided",
+        "brain_encoding",
+        "clip_and_color",
         "guided_best",
     }
 
@@ -128,6 +149,28 @@ def test_a_changed_key_reruns_what_reads_it(world, changes, first, not_rerun):
     assert first in rerun
     assert "write_report" in rerun
     assert not_rerun not in rerun
+
+
+@pytest.mark.parametrize(
+    ("changes", "rerun"),
+    [
+        ({"reconstruction": {"guidance": {"color": {"grid": 4}}}}, {"clip_and_color"}),
+        ({"reconstruction": {"guidance": {"encoder": {"share": 0.5}}}}, {"brain_encoding"}),
+        (
+            {"reconstruction": {"variants": {"clip_and_color": {"strength": 0.5}}}},
+            {"clip_and_color"},
+        ),
+        ({"reconstruction": {"variants": {"unguided": {"strength": 0.5, "ratio": 2}}}}, set()),
+    ],
+    ids=str,
+)
+def test_only_variants_that_read_a_key_of_guidance_are_reconstructed_again(world, changes, rerun):
+    variants = ("guided", "unguided", "brain_encoding", "clip_and_color")
+    shards = [f"results/tiny/reconstructions/{name}/subj01/shard-0.h5" for name in variants]
+    answer = world.dry_run(*shards, changes=changes)
+    assert answer.succeeded
+    for said in (r"chooses the guidance scale of (\w+)", r"reconstructs shard 0 as (\w+)"):
+        assert set(re.findall(said, answer.text)) == rerun
 
 
 @pytest.mark.parametrize(
