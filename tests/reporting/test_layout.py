@@ -1,6 +1,8 @@
 import re
 from dataclasses import replace
+from pathlib import Path
 
+import jinja2
 import pandas as pd
 import pytest
 from reporting.test_tables import make, paper_experiment  # noqa: F401
@@ -48,8 +50,106 @@ def test_ours_and_the_papers_meet_in_one_cell_where_they_compare(world, paper_ex
     [part] = layout.lay_out_parts(table, comparable=True)
     line = {line.label: line for line in part.lines}["NeuralDiffuser"]
     cell = line.cells[list(part.headings).index("PixCorr ↑")]
-    assert re.fullmatch(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] \(0\.299\)", cell.text)
+    row = table.entries.query(
+        "origin == 'ours' and row == 'NeuralDiffuser' and metric == 'pixcorr'"
+    ).iloc[0]
+    estimate = words.write_estimate(row["value"], row["low"], row["high"])
+    difference = words.write_number(row["value"] - 0.299, signed=True)
+    verdict = "✓" if row["low"] <= 0.299 <= row["high"] else "✗"
+    assert cell.text == f"{estimate} (0.299, Δ {difference} {verdict})"
     assert line.cells[list(part.headings).index("CLIP (%) ↑")].text == "(95.40)"
+
+
+COLUMNS = ["origin", "metric", "label", "group", "unit", "direction", "value", "low", "high"]
+COLUMNS += ["difference", "within"]
+ROWS = [  # inside, outside, without an interval, and what only the paper has
+    ("ours", "ssim", "SSIM", "Low level", "index", "higher", 0.318, 0.306, 0.33, 0.0, "yes"),
+    ("ours", "clip", "CLIP", "High level", "share identified", "higher", 0.95, 0.94, 0.953, -0.004)
+    + ("no",),
+    (
+        "ours",
+        "fid",
+        "FID",
+        "Image quality",
+        "squared distance",
+        "lower",
+        52.4,
+        None,
+        None,
+        1.98,
+        "",
+    ),
+    ("paper", "ssim", "SSIM", "Low level", "index", "higher", 0.318, None, None, None, ""),
+    ("paper", "clip", "CLIP", "High level", "share identified", "higher", 0.954, None, None, None)
+    + ("",),
+    ("paper", "fid", "FID", "Image quality", "squared distance", "lower", 50.42, None, None, None)
+    + ("",),
+    (
+        "paper",
+        "swav",
+        "SwAV",
+        "High level",
+        "1 - correlation",
+        "lower",
+        0.401,
+        None,
+        None,
+        None,
+        "",
+    ),
+]
+
+
+@pytest.fixture
+def compared():
+    """One row of ours beside the paper's."""
+    entries = pd.DataFrame(ROWS, columns=COLUMNS).assign(row="guided", n=1000, note="")
+    rival = entries[entries["origin"] == "paper"].assign(row="rival", value=0.5)
+    entries = pd.concat([entries, rival], ignore_index=True)
+    return tables.Table("Title", "Caption.", entries, metrics_in_rows=False)
+
+
+def find_row(text, start):
+    [row] = [line for line in text.split("\n") if line.startswith(start)]
+    return row
+
+
+def test_markdown_shows_difference_and_verdict_beside_ours(compared):
+    text = layout.to_markdown(compared, comparable=True)
+    assert find_row(text, "|  |") == "|  | SSIM ↑ | CLIP (%) ↑ | SwAV ↓ | FID ↓ |"
+    assert find_row(text, "| guided") == (
+        "| guided | 0.318 [0.306, 0.330] (0.318, Δ +0.000 ✓) "
+        "| 95.0 [94.0, 95.3] (95.40, Δ −0.4 ✗) | (0.401) | 52.4 (50.42, Δ +1.980) |"
+    )
+    assert f"- {layout.VERDICTS}.\n" in text
+
+
+def test_latex_shows_difference_and_verdict_beside_ours(compared):
+    text = layout.to_latex(compared, comparable=True)
+    assert find_row(text, "guided") == (
+        r"guided & 0.318 [0.306, 0.330] (0.318, $\Delta$ +0.000 $\checkmark$) & "
+        r"95.0 [94.0, 95.3] (95.40, $\Delta$ $-$0.4 $\times$) & (0.401) & "
+        r"52.4 (50.42, $\Delta$ +1.980) \\"
+    )
+    assert r"$\Delta$, ours minus the paper's; $\checkmark$: the paper's value lies" in text
+
+
+def test_the_page_shows_difference_and_verdict_beside_ours(compared):
+    page = Path(layout.__file__).with_name("report.html.jinja").read_text().split("<!")[0]
+    macros = jinja2.Environment(autoescape=True).from_string(page).module
+    [part] = layout.lay_out_parts(compared, comparable=True)
+    shown = {**vars(part), "runs": []}
+    row = re.sub(r"(?:<[^>]*>)+", "|", macros.grid_html(shown)).replace("\n", "")
+    assert "|guided|0.318|[0.306, 0.330]|(0.318, Δ +0.000 ✓)|" in row
+    assert "|95.0|[94.0, 95.3]|(95.40, Δ −0.4 ✗)|(0.401)|52.4|(50.42, Δ +1.980)|" in row
+
+
+@pytest.mark.parametrize("write", layout.FORMATS.values())
+def test_as_context_the_papers_values_stand_apart_without_a_verdict(compared, write):
+    alone = compared.entries.assign(difference=None, within="")
+    text = write(replace(compared, entries=alone), comparable=False)
+    assert not re.findall(r"Δ|Delta|✓|✗|check|times|\(0\.", text)
+    assert "0.318 [0.306, 0.330]" in text and "95.40" in text
 
 
 def test_rows_follow_the_papers_order(world, paper_experiment):  # noqa: F811

@@ -21,7 +21,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
 }
 
 TABLES: dict[str, tuple[str, ...]] = {
-    "table1": ("summary", "retrieval"),
+    "table1": ("summary", "predictors"),
     "table2": ("summary",),
     "table3": ("summary", "retrieval"),
     "table4": ("summary",),

@@ -10,6 +10,11 @@ from neuraldiffuser.reporting.labels import ARROWS, GROUPS, SCORED, SINGLE
 from neuraldiffuser.reporting.tables import MARKS, OURS, PAPER, PENDING, Table
 
 EMPTY = "\N{EN DASH}"
+INSIDE, OUTSIDE = "✓", "✗"
+VERDICTS = (
+    f"In parentheses the paper's value, and Δ, ours minus the paper's; {INSIDE}: the paper's value "
+    f"lies in our interval, {OUTSIDE}: it does not; neither where ours has no interval"
+)
 OUR_PART = "This experiment"
 BOTH_PART = "This experiment; published values in parentheses"
 PAPER_PART = "Published values, for context only: other images, other brains, other networks"
@@ -17,16 +22,31 @@ PAPER_PART = "Published values, for context only: other images, other brains, ot
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a table: a number, its interval, and the paper's number to compare it with."""
+    """One place of a table: a number, its interval, and the paper's number to compare it with.
+
+    Attributes:
+        beside: the paper's number.
+        difference: our number minus the paper's.
+        inside: whether the paper's number lies in our interval; None without an interval.
+    """
 
     number: str = ""
     interval: str = ""
     beside: str = ""
+    difference: str = ""
+    inside: bool | None = None
+
+    @property
+    def compared(self) -> str:
+        """The paper's number, how far ours lies from it, and the verdict: ``0.299, Δ +0.010 ✓``."""
+        verdict = {True: INSIDE, False: OUTSIDE, None: ""}[self.inside]
+        difference = f"Δ {self.difference} {verdict}".rstrip() if self.difference else ""
+        return ", ".join(filter(None, (self.beside, difference)))
 
     @property
     def text(self) -> str:
-        """The cell on one line; the paper's number stands in parentheses."""
-        beside = f"({self.beside})" if self.beside else ""
+        """The cell on one line; the comparison with the paper stands in parentheses."""
+        beside = f"({self.compared})" if self.compared else ""
         return " ".join(part for part in (self.number, self.interval, beside) if part) or EMPTY
 
 
@@ -82,7 +102,8 @@ def list_notes(table: Table) -> list[str]:
     )
     noted = set(table.entries["note"])
     marked = [f"{mark} {note}." for note, mark in MARKS.items() if note in noted]
-    return [*notes, *marked, *told]
+    verdicts = [f"{VERDICTS}."] if table.entries["difference"].notna().any() else []
+    return [*notes, *marked, *verdicts, *told]
 
 
 def _lay_out_part(
@@ -121,7 +142,11 @@ def _fill_cells(entries: pd.DataFrame, *, comparable: bool) -> dict[tuple[str, s
             number = words.write_number(entry.value, unit=entry.unit).removesuffix(" %")
             number += f" {MARKS[entry.note]}" if entry.note in MARKS else ""
             cells[place] = replace(
-                cells.get(place, Cell()), number=number, interval=_write_interval(entry)
+                cells.get(place, Cell()),
+                number=number,
+                interval=_write_interval(entry),
+                difference=_write_difference(entry),
+                inside={"yes": True, "no": False}.get(entry.within),
             )
         else:
             number = words.write_published(entry.value, unit=entry.unit)
@@ -133,6 +158,12 @@ def _write_interval(entry: tuple) -> str:
     if words.is_missing(entry.low) or words.is_missing(entry.high):
         return ""
     return words.write_interval(entry.low, entry.high, unit=entry.unit).removesuffix(" %")
+
+
+def _write_difference(entry: tuple) -> str:
+    if words.is_missing(entry.difference):
+        return ""
+    return words.write_number(entry.difference, unit=entry.unit, signed=True).removesuffix(" %")
 
 
 def to_markdown(table: Table, *, comparable: bool) -> str:
@@ -180,6 +211,9 @@ LATEX = {
     words.MINUS: r"$-$",
     SCORED: r"$\dagger$",
     SINGLE: r"$\ddagger$",
+    "Δ": r"$\Delta$",
+    INSIDE: r"$\checkmark$",
+    OUTSIDE: r"$\times$",
     EMPTY: "--",
     "\N{NARROW NO-BREAK SPACE}": r"\,",
 }
@@ -191,7 +225,7 @@ def escape_latex(text: str) -> str:
 
 
 def to_latex(table: Table, *, comparable: bool) -> str:
-    """The table for LaTeX with the packages booktabs and graphicx; one table per part."""
+    """The table for LaTeX with the packages amssymb, booktabs and graphicx; one per part."""
     parts = lay_out_parts(table, comparable=comparable)
     notes = [escape_latex(note) for note in list_notes(table)]
     if not parts:

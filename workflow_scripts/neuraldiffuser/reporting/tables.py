@@ -226,23 +226,20 @@ def pick_headline(sources: Sources, experiment: Presentation) -> pd.DataFrame:
     ]
     rank = list(names).index
     chosen = chosen.sort_values("variant", key=lambda v: v.map(rank), kind="stable")
-    retrieval = (
-        _retrieval_entries(sources, experiment)
-        .groupby("metric", sort=False)
-        .mean(numeric_only=True)
-    )
-    averaged = [
-        {
-            "variant": headline,
-            "metric": name,
-            "value": values["value"],
-            "note": "mean over subjects",
-        }
-        | describe_metric(name, experiment)
-        for name, values in retrieval.iterrows()
-    ]
-    both = pd.concat([chosen, pd.DataFrame(averaged)], ignore_index=True)
+    retrieval = _pooled_retrieval(sources, experiment).assign(variant=headline)
+    both = pd.concat([chosen, retrieval], ignore_index=True)
     return _as_entries(both, both["variant"].map(names))
+
+
+def _pooled_retrieval(sources: Sources, experiment: Presentation) -> pd.DataFrame:
+    """Retrieval by the decoder and the vote of the guidance layers, over all subjects."""
+    found = pick_predictors(sources)
+    known = [f"{direction}_retrieval" for direction in ("image", "brain")]
+    wanted = (found["method"] == VOTE) & (found["predictor"] == DECODER)
+    chosen = found[wanted & found["metric"].isin(known)].rename(columns={"mean": "value"})
+    described = [describe_metric(name, experiment) for name in chosen["metric"]]
+    head = chosen[["metric", "value", "low", "high", "n"]].reset_index(drop=True)
+    return head.join(pd.DataFrame(described)).assign(note="mean over subjects")
 
 
 def pick_variants(sources: Sources, experiment: Presentation) -> pd.DataFrame:
