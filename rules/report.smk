@@ -118,6 +118,20 @@ rule make_figure:
         "../workflow_scripts/make_figure.py"
 
 
+# Each table and figure is also a target of its own: `snakemake table2`.
+for target, made in [
+    *[(name, f"<results>/tables/{name}.csv") for name in TABLES],
+    *[(name, f"<results>/figures/{name}.png") for name in FIGURES],
+]:
+
+    rule:
+        name:
+            target
+        input:
+            made,
+        localrule: True
+
+
 rule make_gallery:
     input:
         stimuli=ARTEFACTS["stimuli"],
