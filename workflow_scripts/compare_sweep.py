@@ -7,10 +7,11 @@ no sweep was run.
 from pathlib import Path
 
 from neuraldiffuser import runtime, storage
-from neuraldiffuser.config.evaluation import BootstrapSettings, Judge
+from neuraldiffuser.config.evaluation import BootstrapSettings, Conventions, Judge
 from neuraldiffuser.config.reconstruction import Variant
 from neuraldiffuser.evaluation.long_form import average_per_image, read_by_run
-from neuraldiffuser.evaluation.metrics import metrics_of
+from neuraldiffuser.evaluation.metrics import choose_names, metrics_of
+from neuraldiffuser.evaluation.summary import choose_conventions
 from neuraldiffuser.evaluation.sweep import compare_lines, find_lines
 
 
@@ -19,12 +20,16 @@ def compare_sweep(
     path_to_values: list[Path],
     path_to_sweep: Path,
     judges: tuple[Judge, ...],
+    conventions: Conventions,
     variants: dict[str, Variant],
     bootstrap: BootstrapSettings,
 ) -> None:
     """Writes the differences along the lines over scales and over strengths."""
-    metrics = metrics_of(judges)
-    tables = {key: average_per_image(found) for key, found in read_by_run(path_to_values).items()}
+    metrics, names = metrics_of(judges), choose_names(judges, conventions)
+    tables = {
+        key: choose_conventions(average_per_image(found), names)
+        for key, found in read_by_run(path_to_values).items()
+    }
     values = {
         key: table[[name for name in metrics if name in table]] for key, table in tables.items()
     }

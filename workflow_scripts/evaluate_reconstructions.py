@@ -17,6 +17,7 @@ from neuraldiffuser.diffusion.store import read_reconstructions
 from neuraldiffuser.evaluation.features import measure_networks, network_loader
 from neuraldiffuser.evaluation.images import constant_images, name_ids, read_stimuli
 from neuraldiffuser.evaluation.long_form import to_long_form
+from neuraldiffuser.evaluation.metrics import SET_MEASURES
 from neuraldiffuser.evaluation.pixels import measure_pixels
 
 
@@ -51,14 +52,12 @@ def evaluate_reconstructions(
         stimuli,
         reconstructions,
         sizes=(measures.first_resize, measures.image_size),
-        ssim=measures.ssim,
     )
     values |= measure_networks(
         stimuli,
         reconstructions,
         load=network_loader(measures.networks, loaders=loaders, places=places),
         judges=judges,
-        identification=measures.identification,
         first_resize=measures.first_resize,
     )
     by_image = {name: found for name, found in values.items() if isinstance(found, np.ndarray)}
@@ -85,7 +84,7 @@ def tabulate_sets(
         if judge.minimum_images > number:
             note = f"not computed: {number} images, at least {judge.minimum_images} are needed"
             rows.append((judge.name, np.nan, number, note))
-        elif not isinstance(values[judge.name], np.ndarray):
+        elif judge.measure in SET_MEASURES:
             note = f"biased by the finite sample of {number} images; mean over repeats"
             rows.append((judge.name, values[judge.name], number, note))
     return pd.DataFrame(rows, columns=["metric", "value", "n", "note"])

@@ -9,13 +9,18 @@ from pathlib import Path
 import pandas as pd
 
 from neuraldiffuser import runtime, storage
-from neuraldiffuser.config.evaluation import BootstrapSettings, ComparisonSettings, Judge
+from neuraldiffuser.config.evaluation import (
+    BootstrapSettings,
+    ComparisonSettings,
+    Conventions,
+    Judge,
+)
 from neuraldiffuser.config.reconstruction import Selection, Variant
 from neuraldiffuser.evaluation.gains import compare_with_controls
 from neuraldiffuser.evaluation.long_form import average_per_image, read_by_run
-from neuraldiffuser.evaluation.metrics import list_ensembled, metrics_of
+from neuraldiffuser.evaluation.metrics import choose_names, list_ensembled, metrics_of
 from neuraldiffuser.evaluation.summary import (
-    choose_brain_correlation,
+    choose_conventions,
     compare,
     keep_comparable,
     summarise,
@@ -31,10 +36,9 @@ def summarise_evaluation(
     path_to_comparisons: Path,
     path_to_gains: Path,
     judges: tuple[Judge, ...],
-    identification: str,
+    conventions: Conventions,
     variants: dict[str, Variant],
     selections: dict[str, Selection],
-    brain_correlation: str,
     bootstrap: BootstrapSettings,
     comparisons: dict[str, ComparisonSettings],
 ) -> None:
@@ -47,16 +51,15 @@ def summarise_evaluation(
         path_to_comparisons: the differences named in the configuration go there.
         path_to_gains: what guidance gains, beside its controls, goes there.
         judges: what is measured on networks.
-        identification: whether all repeats of an image act together.
+        conventions: which of several conventions the tables show.
         variants: the resolved variants, which tell their controls.
         selections: what has one repeat of each image.
-        brain_correlation: the direction that tables show.
         bootstrap: draws, level and seed.
         comparisons: the differences, by name.
     """
-    metrics = metrics_of(judges)
+    metrics, names = metrics_of(judges), choose_names(judges, conventions)
     values = {
-        key: choose_brain_correlation(average_per_image(tables), brain_correlation)
+        key: choose_conventions(average_per_image(tables), names)
         for key, tables in read_by_run(path_to_values).items()
     }
     values = {
@@ -69,9 +72,8 @@ def summarise_evaluation(
     ]
     storage.write_table(path_to_summary, pd.concat(summary, ignore_index=True))
     differences = compare(values, comparisons=comparisons, metrics=metrics, bootstrap=bootstrap)
-    comparable = keep_comparable(
-        differences, selections=selections, ensembled=list_ensembled(judges, identification)
-    )
+    ensembled = list_ensembled(judges, conventions.identification)
+    comparable = keep_comparable(differences, selections=selections, ensembled=ensembled)
     storage.write_table(path_to_comparisons, comparable)
     gains = compare_with_controls(values, variants=variants, metrics=metrics, bootstrap=bootstrap)
     storage.write_table(path_to_gains, gains)

@@ -47,4 +47,26 @@ def test_measuring_depends_only_on_the_networks_that_judge():
     settings = Evaluation()
     alone = settings.model_copy(update={"judges": settings.judges[:2]})
     assert list(alone.measures.networks) == ["alexnet"]
-    assert alone.measures.ssim == settings.ssim
+    assert alone.measures.image_size == settings.image_size
+
+
+def test_conventions_reach_the_tables_and_not_what_is_measured():
+    settings = Evaluation()
+    changed = settings.model_copy(
+        update={
+            "identification": "mindeye",
+            "ssim": "columns",
+            "brain_correlation": "images_per_voxel",
+        }
+    )
+    assert changed.measures == settings.measures
+    assert changed.conventions != settings.conventions
+    assert changed.conventions.ssim == "columns"
+
+
+def test_a_judge_named_like_a_convention_is_refused():
+    judge = Evaluation().judges[0].model_dump()
+    assert refusal(judges=[judge | {"name": "eye_takagi"}]) == (
+        "judges holds eye_takagi, whose ending is that of a convention; give it another name, "
+        "because every convention is measured and adds its own ending"
+    )

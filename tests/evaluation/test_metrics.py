@@ -3,8 +3,15 @@
 import subprocess
 import sys
 
-from neuraldiffuser.config.evaluation import NSD_JUDGES
-from neuraldiffuser.evaluation.metrics import METRICS, brain_metric, metrics_of
+from neuraldiffuser.config.evaluation import NSD_JUDGES, Conventions
+from neuraldiffuser.evaluation.metrics import (
+    METRICS,
+    brain_metric,
+    choose_names,
+    is_detail,
+    list_ensembled,
+    metrics_of,
+)
 
 
 def test_every_metric_says_what_it_is_and_which_way_is_better():
@@ -20,7 +27,29 @@ def test_distances_alone_are_better_when_lower():
 
 
 def test_judges_join_the_fixed_metrics():
-    assert set(metrics_of(NSD_JUDGES)) == {*METRICS, *(judge.name for judge in NSD_JUDGES)}
+    judges = {judge.name for judge in NSD_JUDGES}
+    plain = {name for name, metric in metrics_of(NSD_JUDGES).items() if not metric.is_detail}
+    assert plain == {name for name in METRICS if not is_detail(name)} | judges
+
+
+def test_every_convention_of_a_metric_stands_beside_it():
+    metrics, chosen = metrics_of(NSD_JUDGES), Conventions(identification="mindeye", ssim="columns")
+    names = choose_names(NSD_JUDGES, chosen)
+    assert names["alexnet2"] == "alexnet2_mindeye"
+    assert names["ssim"] == "ssim_columns"
+    assert names["brain_correlation_V1"] == "brain_correlation_V1_voxels_per_image"
+    assert "effnet" not in names
+    assert not any(map(is_detail, names)) and all(map(is_detail, names.values()))
+    for plain, name in names.items():
+        assert metrics[name].is_detail
+        for key in ("unit", "direction", "kind", "level"):
+            assert getattr(metrics[name], key) == getattr(metrics[plain], key)
+
+
+def test_what_one_repeat_cannot_be_compared_in():
+    judges = NSD_JUDGES[3:5]  # CLIP identifies, EfficientNet is a distance
+    assert list_ensembled(judges, "mindeye") == ["clip_takagi"]
+    assert list_ensembled(judges, "takagi") == ["clip", "clip_takagi"]
 
 
 def test_brain_metrics_are_named_by_area_direction_and_scale():

@@ -8,12 +8,13 @@ from neuraldiffuser.config.evaluation import (
     NSD_JUDGES,
     BootstrapSettings,
     ComparisonSettings,
+    Conventions,
 )
 from neuraldiffuser.errors import DataError
-from neuraldiffuser.evaluation.metrics import metrics_of
+from neuraldiffuser.evaluation.metrics import choose_names, metrics_of
 from neuraldiffuser.evaluation.summary import (
     average_subjects,
-    choose_brain_correlation,
+    choose_conventions,
     compare,
     summarise,
     summarise_sets,
@@ -112,7 +113,9 @@ def test_the_switch_chooses_which_brain_correlation_tables_show():
         brain_correlation_V1_images_per_voxel=[0.3, 0.4],
     )
     shown = {
-        direction: choose_brain_correlation(frame, direction)["brain_correlation_V1"].tolist()
+        direction: choose_conventions(
+            frame, choose_names((), Conventions(brain_correlation=direction))
+        )["brain_correlation_V1"].tolist()
         for direction in ("voxels_per_image", "images_per_voxel")
     }
     assert shown == {"voxels_per_image": [0.1, 0.2], "images_per_voxel": [0.3, 0.4]}

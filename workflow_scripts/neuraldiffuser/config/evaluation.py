@@ -1,6 +1,6 @@
 """Settings of the evaluation: networks, conventions of the metrics, statistics, findings."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -226,27 +226,35 @@ class Measures(Section):
     image_size: int = Field(
         425, ge=16, description="Width at which PixCorr, SSIM and consistency are measured."
     )
+
+
+class Conventions(Section):
+    """What the tables mean by a metric that has several conventions; all of them are measured."""
+
     identification: Literal["mindeye", "takagi"] = Field(
         "takagi",
         description="takagi (the paper's text): for each stimulus, correlations averaged over the "
         "repeats, against the other reconstructions; mindeye: for each single reconstruction, "
-        "against the other stimuli. The numbers are not interchangeable.",
+        "against the other stimuli. The numbers are not interchangeable; both are kept.",
     )
     ssim: Literal["2d", "columns"] = Field(
         "2d",
         description="2d: the usual window; columns: every column of pixels as a channel of its "
-        "own, which scikit-image up to 0.19 made of the peers' call.",
+        "own, which scikit-image up to 0.19 made of the peers' call. Both are kept.",
     )
-
-
-class Evaluation(Measures):
-    """How reconstructions, decoded embeddings and retrieval are measured."""
-
     brain_correlation: Literal["voxels_per_image", "images_per_voxel"] = Field(
         "voxels_per_image",
         description="Which brain correlation the tables call V1 to Whole: over the voxels of each "
         "image (the peers' code), or over images for each voxel (the paper's text). Both are kept.",
     )
+
+
+IDENTIFICATIONS = get_args(Conventions.model_fields["identification"].annotation)
+
+
+class Evaluation(Conventions, Measures):
+    """How reconstructions, decoded embeddings and retrieval are measured."""
+
     retrieval: RetrievalSettings = Field(
         default_factory=RetrievalSettings, description=RetrievalSettings.__doc__
     )
@@ -268,6 +276,11 @@ class Evaluation(Measures):
         networks = {name: self.networks[name] for name in self.networks if name in used}
         return Measures(**fields | {"networks": networks})
 
+    @property
+    def conventions(self) -> Conventions:
+        """What the tables mean by the metrics that have several conventions."""
+        return Conventions(**{name: getattr(self, name) for name in Conventions.model_fields})
+
     @model_validator(mode="after")
     def names_are_known(self) -> Self:
         """Judges differ by name and name nodes that exist; findings name judges."""
@@ -275,6 +288,12 @@ class Evaluation(Measures):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"judges holds {repeated[0]} twice; give each judge its own name")
+        for name in names:
+            if name.endswith(tuple(f"_{convention}" for convention in IDENTIFICATIONS)):
+                raise ValueError(
+                    f"judges holds {name}, whose ending is that of a convention; give it another "
+                    "name, because every convention is measured and adds its own ending"
+                )
         for judge in self.judges:
             _require_node(judge, self.networks)
         identified = [j.name for j in self.judges if j.measure == "identification"]

@@ -169,15 +169,15 @@ STAGES: dict[str, dict[str, str]] = {
     },
     "summarise_evaluation": {
         "judges": "evaluation.judges",
-        "identification": "evaluation.identification",
+        "conventions": "evaluation.conventions",
         "variants": "reconstruction.resolved_variants",
         "selections": "reconstruction.selections",
-        "brain_correlation": "evaluation.brain_correlation",
         "bootstrap": "evaluation.bootstrap",
         "comparisons": "evaluation.comparisons",
     },
     "compare_sweep": {
         "judges": "evaluation.judges",
+        "conventions": "evaluation.conventions",
         "variants": "reconstruction.variants",
         "bootstrap": "evaluation.bootstrap",
     },

@@ -14,7 +14,7 @@ from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.correlation import cross_correlation
 from neuraldiffuser.evaluation.distances import correlation_distance
 from neuraldiffuser.evaluation.identification import IDENTIFICATION
-from neuraldiffuser.evaluation.metrics import SET_MEASURES
+from neuraldiffuser.evaluation.metrics import SET_MEASURES, detailed
 from neuraldiffuser.evaluation.quality import QUALITY
 from neuraldiffuser.features.images import resize, to_unit_range
 from neuraldiffuser.features.networks import load_network
@@ -53,7 +53,6 @@ def measure_networks(
     *,
     load: Callable[[str], nn.Module],
     judges: Iterable[Judge],
-    identification: str,
     first_resize: int | None,
 ) -> dict[str, np.ndarray | float]:
     """The value of every judge.
@@ -63,11 +62,11 @@ def measure_networks(
         reconstructions: (n, repeats, h', w', 3) uint8, row by row of the same images.
         load: network by its name in the configuration.
         judges: what to measure, on networks that ``load`` knows.
-        identification: key of ``IDENTIFICATION``.
         first_resize: width to which all images are brought before the network's own preprocessing.
 
     Returns:
-        By judge: (n, repeats), (n,) where all repeats act together, or one number for the set.
+        By judge and convention: (n, repeats), (n,) where all repeats act together, or one number
+        for the set.
     """
     values: dict[str, np.ndarray | float] = {}
     for name, group in _group_by_network(judges).items():
@@ -84,9 +83,7 @@ def measure_networks(
             )
         ]
         for judge in group:
-            values[judge.name] = _conclude(
-                judge, [view[judge.name] for view in views], identification
-            )
+            values |= _conclude(judge, [view[judge.name] for view in views])
     return values
 
 
@@ -114,17 +111,19 @@ def _compare(
     return results
 
 
-def _conclude(
-    judge: Judge, views: Sequence[Tensor | float], identification: str
-) -> np.ndarray | float:
-    """A judge's value from what it saw of every repeat."""
+def _conclude(judge: Judge, views: Sequence[Tensor | float]) -> dict[str, np.ndarray | float]:
+    """A judge's values, by each convention, from what it saw of every repeat."""
     if judge.measure in SET_MEASURES:
-        return float(np.mean(views))
+        return {judge.name: float(np.mean(views))}
     if judge.measure == "kernel_distance":
-        return torch.stack(list(views), dim=1).cpu().numpy()
+        return {judge.name: torch.stack(list(views), dim=1).cpu().numpy()}
+    correlations = torch.stack(list(views))
     if judge.measure == "distance":
-        return correlation_distance(torch.stack(list(views))).numpy()
-    return IDENTIFICATION[identification](torch.stack(list(views))).numpy()
+        return {judge.name: correlation_distance(correlations).numpy()}
+    return {
+        detailed(judge.name, convention): identify(correlations).numpy()
+        for convention, identify in IDENTIFICATION.items()
+    }
 
 
 def network_loader(

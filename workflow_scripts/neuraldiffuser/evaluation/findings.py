@@ -10,7 +10,7 @@ import pandas as pd
 from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
 from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.evaluation import contrasts, trends
-from neuraldiffuser.evaluation.metrics import AREAS, DIRECTIONS, METRICS, brain_metric
+from neuraldiffuser.evaluation.metrics import METRICS, is_detail
 from neuraldiffuser.evaluation.predictors import (
     DECODER,
     LAYER_MEAN,
@@ -26,12 +26,6 @@ from neuraldiffuser.evaluation.variants import FEATURE_WORDS, GUIDED, OWN, UNGUI
 GROUND_TRUTH = "ground_truth_guided"
 CONSISTENCY = "consistency"
 GUIDANCE, SWEEP, DECODERS = "guidance", "sweep", "decoders"  # what sentences are about
-DETAILS = {  # of the brain correlations, only the configured direction is told in words
-    brain_metric(area, direction, of_ceiling=of_ceiling)
-    for area in AREAS
-    for direction in DIRECTIONS
-    for of_ceiling in (False, True)
-}
 CONTROL_WORDS = {
     SCRATCH: "a decoder trained from scratch for as many steps as finetuning",
     RIDGE: "ridge regression",
@@ -158,7 +152,7 @@ def build_findings(
     differences = claimed_differences(settings)
     for row in comparisons.itertuples():
         claimed = [d for d in differences if _is_about(d, row)]
-        if not claimed and row.metric not in DETAILS:
+        if not claimed and not is_detail(row.metric):
             words = _warn_of_judge(row, guided_by_encoder)
             observations.append(_estimate_difference(row, words).observe())
         for difference in claimed:

@@ -1,9 +1,10 @@
 """What every metric is called, its unit and its direction; imports nothing heavy."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import get_args
 
-from neuraldiffuser.config.evaluation import Judge
+from neuraldiffuser.config.evaluation import Conventions, Judge
 
 KINDS = ("pixels", "network", "repeats", "brain", "set")
 
@@ -18,6 +19,7 @@ class Metric:
     higher_is_better: bool
     kind: str  # one of KINDS
     level: str  # early (details), middle, late (content) or none
+    is_detail: bool = False  # one of several conventions, kept beside the one that tables show
 
     @property
     def direction(self) -> str:
@@ -33,6 +35,7 @@ AREAS = {
     "higher_visual": ("Higher Vis.", "late"),
     "nsdgeneral": ("Whole Vis.", "none"),
 }
+IDENTIFICATION = "identification"
 DIRECTIONS = {
     "voxels_per_image": "over voxels, for each image",
     "images_per_voxel": "over images, for each voxel",
@@ -45,15 +48,43 @@ MEASURES = {
     "inception_score": ("exponential of nats", True, "set"),
     "kernel_distance": ("squared distance", False, "set"),
 }
+# By the key of the configuration that chooses one: the conventions, all of which are measured.
+CONVENTIONS = {name: get_args(field.annotation) for name, field in Conventions.model_fields.items()}
+CONVENTION_WORDS = {"2d": "2-D", "mindeye": "MindEye's", "takagi": "Takagi's"}
 ENSEMBLE = "takagi"  # the identification for which all repeats of an image act together
 SET_MEASURES = ("frechet_distance", "inception_score")  # one number, not one per image
 
 
+def detailed(plain: str, convention: str) -> str:
+    """Name of a metric by one of its conventions: ``alexnet2_takagi``, ``ssim_columns``."""
+    return f"{plain}_{convention}"
+
+
+def choose_names(judges: Iterable[Judge], conventions: Conventions) -> dict[str, str]:
+    """The metrics that have conventions: plain name -> name of the one that tables show."""
+    return {
+        "ssim": detailed("ssim", conventions.ssim),
+        **{brain_metric(area): brain_metric(area, conventions.brain_correlation) for area in AREAS},
+        **{
+            judge.name: detailed(judge.name, conventions.identification)
+            for judge in judges
+            if judge.measure == IDENTIFICATION
+        },
+    }
+
+
 def list_ensembled(judges: Iterable[Judge], identification: str) -> list[str]:
     """The metrics for which all repeats of an image act together: one repeat is not comparable."""
-    if identification != ENSEMBLE:
-        return []
-    return [judge.name for judge in judges if judge.measure == "identification"]
+    identified = [judge.name for judge in judges if judge.measure == IDENTIFICATION]
+    plain = identified if identification == ENSEMBLE else []
+    return [*plain, *(detailed(name, ENSEMBLE) for name in identified)]
+
+
+def is_detail(name: str) -> bool:
+    """Whether a metric is one of several conventions, beside the one under the plain name."""
+    if name in METRICS:
+        return METRICS[name].is_detail
+    return name.endswith(tuple(detailed("", each) for each in CONVENTIONS["identification"]))
 
 
 def brain_metric(area: str, direction: str = "", *, of_ceiling: bool = False) -> str:
@@ -64,20 +95,32 @@ def brain_metric(area: str, direction: str = "", *, of_ceiling: bool = False) ->
 
 def _describe_brain_metrics() -> Iterable[Metric]:
     for area, (label, level) in AREAS.items():
-        yield Metric(brain_metric(area), label, "correlation", True, "brain", level)
+        plain = Metric(brain_metric(area), label, "correlation", True, "brain", level)
+        yield plain
         for direction, words in DIRECTIONS.items():
             name = brain_metric(area, direction)
-            yield Metric(name, f"{label} {words}", "correlation", True, "brain", level)
+            yield replace(plain, name=name, label=f"{label} {words}", is_detail=True)
             name = brain_metric(area, direction, of_ceiling=True)
             heading = f"{label} {words}, of the noise ceiling"
-            yield Metric(name, heading, "share of the ceiling", True, "brain", level)
+            unit = "share of the ceiling"
+            yield replace(plain, name=name, label=heading, unit=unit, is_detail=True)
+
+
+def _with_conventions(plain: Metric, conventions: Iterable[str]) -> Iterable[Metric]:
+    """A metric, and by each of its conventions."""
+    yield plain
+    for convention in conventions:
+        name, words = detailed(plain.name, convention), CONVENTION_WORDS.get(convention, convention)
+        yield replace(plain, name=name, label=f"{plain.label} ({words})", is_detail=True)
 
 
 METRICS = {
     metric.name: metric
     for metric in (
         Metric("pixcorr", "PixCorr", "correlation", True, "pixels", "early"),
-        Metric("ssim", "SSIM", "index", True, "pixels", "early"),
+        *_with_conventions(
+            Metric("ssim", "SSIM", "index", True, "pixels", "early"), CONVENTIONS["ssim"]
+        ),
         Metric("consistency", "Consistency", "correlation", True, "repeats", "early"),
         *_describe_brain_metrics(),
     )
@@ -86,8 +129,11 @@ METRICS = {
 
 def metrics_of(judges: Iterable[Judge]) -> dict[str, Metric]:
     """All metrics of an experiment by name, in the order of tables: by kind, then as configured."""
-    judged = [
-        Metric(judge.name, judge.label, *MEASURES[judge.measure], judge.level) for judge in judges
-    ]
+    judged = [metric for judge in judges for metric in _describe_judge(judge)]
     ordered = sorted([*METRICS.values(), *judged], key=lambda metric: KINDS.index(metric.kind))
     return {metric.name: metric for metric in ordered}
+
+
+def _describe_judge(judge: Judge) -> Iterable[Metric]:
+    plain = Metric(judge.name, judge.label, *MEASURES[judge.measure], judge.level)
+    return _with_conventions(plain, CONVENTIONS.get(judge.measure, ()))

@@ -10,6 +10,7 @@ from torch import Tensor
 from neuraldiffuser import runtime
 from neuraldiffuser.evaluation.consistency import repeat_consistency
 from neuraldiffuser.evaluation.correlation import paired_correlation
+from neuraldiffuser.evaluation.metrics import detailed
 from neuraldiffuser.features.images import resize, to_unit_range
 
 GREY = (0.2125, 0.7154, 0.0721)  # luminance weights of scikit-image's rgb2gray
@@ -94,7 +95,6 @@ def measure_pixels(
     reconstructions: np.ndarray,
     *,
     sizes: tuple[int | None, int],
-    ssim: str,
 ) -> dict[str, np.ndarray]:
     """PixCorr and SSIM of every repeat, and the consistency of the repeats of every image.
 
@@ -102,16 +102,14 @@ def measure_pixels(
         stimuli: (n, h, w, 3) uint8.
         reconstructions: (n, repeats, h', w', 3) uint8, row by row of the same images.
         sizes: widths to which images are resized, the first for all metrics, the second for these.
-        ssim: key of ``SSIM``.
 
     Returns:
-        pixcorr and ssim (n, repeats); consistency (n,) if there are two repeats or more.
+        pixcorr and each ssim (n, repeats); consistency (n,) if there are two repeats or more.
     """
     parts = [
         _measure_batch(
             _prepare(stimuli[start : start + IMAGES_AT_ONCE, None], sizes),
             _prepare(reconstructions[start : start + IMAGES_AT_ONCE], sizes),
-            SSIM[ssim],
         )
         for start in runtime.progress(
             range(0, len(stimuli), IMAGES_AT_ONCE), description="comparing pixels", unit="batch"
@@ -128,15 +126,15 @@ def _prepare(images: np.ndarray, sizes: tuple[int | None, int]) -> Tensor:
     return tensor.unflatten(0, images.shape[:2])
 
 
-def _measure_batch(
-    stimuli: Tensor, reconstructions: Tensor, similarity: Callable[[Tensor, Tensor], Tensor]
-) -> dict[str, np.ndarray]:
+def _measure_batch(stimuli: Tensor, reconstructions: Tensor) -> dict[str, np.ndarray]:
     repeats = reconstructions.shape[1]
     repeated = stimuli.expand_as(reconstructions).flatten(0, 1)
     values = {
         "pixcorr": pixel_correlation(stimuli, reconstructions),
-        "ssim": similarity(repeated, reconstructions.flatten(0, 1)).unflatten(0, (-1, repeats)),
     }
+    for convention, similarity in SSIM.items():
+        found = similarity(repeated, reconstructions.flatten(0, 1)).unflatten(0, (-1, repeats))
+        values[detailed("ssim", convention)] = found
     if repeats > 1:
         values["consistency"] = repeat_consistency(reconstructions.flatten(2))
     return {name: value.cpu().numpy() for name, value in values.items()}

@@ -9,7 +9,7 @@ import pandas as pd
 from neuraldiffuser.config.evaluation import BootstrapSettings, ComparisonSettings
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.images import name_ids
-from neuraldiffuser.evaluation.metrics import AREAS, Metric, brain_metric
+from neuraldiffuser.evaluation.metrics import Metric
 from neuraldiffuser.evaluation.statistics import bootstrap_mean, sign_flip_test
 
 ALL_SUBJECTS = "all"
@@ -20,13 +20,14 @@ COMPARISON += ["p_value", "unit", "direction"]
 Values = Mapping[tuple[str, str], pd.DataFrame]  # (variant, subject): images x metrics
 
 
-def choose_brain_correlation(values: pd.DataFrame, direction: str) -> pd.DataFrame:
-    """Adds, under the plain name, the brain correlations of the direction that tables show."""
-    chosen = {
-        brain_metric(area): values[brain_metric(area, direction)]
-        for area in AREAS
-        if brain_metric(area, direction) in values
-    }
+def choose_conventions(values: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """Adds, under the plain name, each metric by the convention that tables show.
+
+    Args:
+        values: one row per image, one column per metric.
+        names: plain name -> name by that convention, of ``choose_names``.
+    """
+    chosen = {plain: values[name] for plain, name in names.items() if name in values}
     return values.assign(**chosen)
 
 

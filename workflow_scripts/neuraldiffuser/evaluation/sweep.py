@@ -84,7 +84,10 @@ def _find_longest(axis: str, variants: Mapping[str, Variant]) -> Line:
 
 
 def aspect_of(metric: Metric) -> str:
-    """What a metric speaks for, as Table 2 groups them; nothing of these for brain correlations."""
+    """What a metric speaks for, as Table 2 groups them; nothing of these for brain correlations,
+    nor for conventions that tables do not show."""
+    if metric.is_detail:
+        return ""
     by_kind = {"brain": "", "repeats": REPEATS, "set": QUALITY}
     by_level = {"early": DETAIL, "late": CONTENT}
     return by_kind.get(metric.kind, by_level.get(metric.level, ""))

@@ -8,13 +8,7 @@ from neuraldiffuser.config.evaluation import Judge
 from neuraldiffuser.config.reconstruction import Selection, Term, Variant
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.contrasts import RETRIEVAL, SINGLE_LAYERS
-from neuraldiffuser.evaluation.metrics import (
-    AREAS,
-    Metric,
-    brain_metric,
-    list_ensembled,
-    metrics_of,
-)
+from neuraldiffuser.evaluation.metrics import Metric, list_ensembled, metrics_of
 from neuraldiffuser.evaluation.predictors import DECODER, RIDGE, SCRATCH
 from neuraldiffuser.evaluation.retrieval import VOTE
 from neuraldiffuser.reporting import words
@@ -39,10 +33,9 @@ FOLLOWED = {"clip_layers": "features", "encoder": "voxels", "color": "colours"}
 
 
 def metrics_in_order(judges: Iterable[Judge]) -> dict[str, Metric]:
-    """The metrics of the tables by name, group by group; brain correlation as configured only."""
+    """The metrics of the tables by name, group by group, each by the convention chosen."""
     known = metrics_of(judges)
-    area_names = {brain_metric(area) for area in AREAS}
-    chosen = [m for m in known.values() if m.kind != "brain" or m.name in area_names]
+    chosen = [metric for metric in known.values() if not metric.is_detail]
     ordered = sorted(chosen, key=lambda metric: GROUPS.index(group_of(metric)))
     return {metric.name: metric for metric in ordered}
 
