@@ -48,6 +48,35 @@ def test_images_that_lack_a_metric_are_refused_by_id():
         average_per_image([first, second])
 
 
+def test_a_value_that_stands_twice_is_refused_by_id():
+    table = to_long_form(IDS, {"a": np.array([[1.0, 2.0], [3.0, 5.0]])})
+    again = to_long_form(IDS[1:], {"a": np.array([[3.0, 5.0]])})
+    with pytest.raises(DataError) as error:
+        average_per_image([table, again])
+    assert str(error.value) == (
+        "a stands twice for the images 3; delete these evaluations and run them again."
+    )
+
+
+@pytest.mark.parametrize("fewer", [{"a": 1, "b": 2}, {"a": 1, "b": 1}], ids=["metric", "image"])
+def test_unequal_repeats_are_refused_by_id(fewer):
+    tables = [
+        part
+        for name, repeats in fewer.items()
+        for part in (
+            to_long_form(IDS[:1], {name: np.array([[1.0, 2.0]])}),
+            to_long_form(IDS[1:], {name: np.array([[3.0, 5.0]])[:, :repeats]}),
+        )
+    ]
+    together = to_long_form(IDS, {"c": np.array([1.0, 2.0])})
+    with pytest.raises(DataError) as error:
+        average_per_image([*tables, together])
+    assert str(error.value) == (
+        "the images 3 lack repeats that other images or metrics have; "
+        "delete these evaluations and run them again."
+    )
+
+
 def test_writing_and_reading_keeps_every_digit(tmp_path):
     value = np.array([1 / 3, np.pi])
     to_long_form(IDS, {"a": value}).to_csv(tmp_path / "a.csv", index=False)

@@ -1,6 +1,6 @@
 """Bootstrap and sign flips: against loops, scipy, enumeration, and their promised coverage."""
 
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -8,7 +8,12 @@ import scipy.stats
 
 from neuraldiffuser.config.evaluation import BootstrapSettings
 from neuraldiffuser.evaluation import statistics
-from neuraldiffuser.evaluation.statistics import bootstrap_mean, bootstrap_ratio, sign_flip_test
+from neuraldiffuser.evaluation.statistics import (
+    adjust_holm,
+    bootstrap_mean,
+    bootstrap_ratio,
+    sign_flip_test,
+)
 
 SETTINGS = BootstrapSettings(draws=2000)
 
@@ -105,3 +110,16 @@ def test_sign_flip_test_is_uniform_without_a_difference():
     differences = np.random.default_rng(7).normal(size=(25, 800))
     p = sign_flip_test(differences, BootstrapSettings(draws=300))
     assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.03)
+
+
+def test_holm_is_the_closure_of_bonferroni():
+    """By the closure principle: a hypothesis falls only with every set of them that holds it."""
+    p_values = np.random.default_rng(3).uniform(0, 0.5, 6)
+    p_values[4] = p_values[1]
+    sets = [chosen for size in range(1, 7) for chosen in combinations(range(6), size)]
+    expected = [
+        max(min(1, len(chosen) * min(p_values[list(chosen)])) for chosen in sets if i in chosen)
+        for i in range(6)
+    ]
+    np.testing.assert_allclose(adjust_holm(p_values), expected, rtol=1e-12)
+    assert max(expected) > min(expected) > p_values.min()

@@ -54,9 +54,16 @@ def average_per_image(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Long form to one row per image and one column per metric, averaged over repeats.
 
     Raises:
-        DataError: a metric lacks an image that another metric has, or a value is not finite.
+        DataError: a metric lacks an image or a repeat that another has, has one twice, or a value
+            is not finite.
     """
     values = pd.concat(tables, ignore_index=True)
+    twice = values[values.duplicated(["id", "repeat", "metric"])]
+    if len(twice):
+        raise DataError(
+            f"{twice['metric'].iloc[0]} stands twice for the images "
+            f"{name_ids(twice['id'].unique())}; delete these evaluations and run them again."
+        )
     wide = values.groupby(["id", "metric"], sort=True)["value"].mean().unstack("metric")
     incomplete = wide.index[~np.isfinite(wide.to_numpy()).all(axis=1)].to_numpy()
     if len(incomplete):
@@ -64,4 +71,16 @@ def average_per_image(tables: list[pd.DataFrame]) -> pd.DataFrame:
             f"the images {name_ids(incomplete)} lack values of some metric; "
             "delete these evaluations and run them again."
         )
+    _require_equal_repeats(values[values["repeat"] != ALL_REPEATS])
     return wide
+
+
+def _require_equal_repeats(values: pd.DataFrame) -> None:
+    """Every image has every repeat in every metric that has repeats."""
+    counts = values.groupby(["id", "repeat"])["metric"].size().unstack("repeat", fill_value=0)
+    partial = counts.index[(counts < values["metric"].nunique()).any(axis=1)].to_numpy()
+    if len(partial):
+        raise DataError(
+            f"the images {name_ids(partial)} lack repeats that other images or metrics have; "
+            "delete these evaluations and run them again."
+        )

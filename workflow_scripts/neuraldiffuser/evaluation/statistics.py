@@ -76,3 +76,15 @@ def sign_flip_test(differences: np.ndarray, settings: BootstrapSettings) -> np.n
         signs = 2.0 * generator.integers(0, 2, size=(draws, len(differences))) - 1.0
         extreme += (np.abs(signs @ differences) >= observed).sum(axis=0)
     return (1 + extreme) / (1 + settings.draws)
+
+
+def adjust_holm(p_values: np.ndarray) -> np.ndarray:
+    """p of several tests, raised so that any below a level is false with at most that chance: (k,).
+
+    S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6 (1979).
+    """
+    order = np.argsort(p_values, kind="stable")
+    remaining = np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.maximum.accumulate(p_values[order] * remaining).clip(max=1)
+    return adjusted
