@@ -159,6 +159,7 @@ rule summarise_evaluation:
         brain=get_brain_evaluations,
     output:
         summary="<results>/evaluation/summary.csv",
+        aggregations="<results>/evaluation/aggregations.csv",
         comparisons="<results>/evaluation/comparisons.csv",
         gains="<results>/evaluation/gains.csv",
     log:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from neuraldiffuser.errors import DataError
-from neuraldiffuser.evaluation.long_form import average_per_image, to_long_form
+from neuraldiffuser.evaluation.long_form import average_per_image, count_repeats, to_long_form
 
 IDS = np.array([7, 3])
 
@@ -46,6 +46,13 @@ def test_images_that_lack_a_metric_are_refused_by_id():
     second = to_long_form(IDS[:1], {"b": np.array([1.0])})
     with pytest.raises(DataError, match="^the images 3 lack values of some metric; "):
         average_per_image([first, second])
+
+
+def test_repeats_are_counted_by_variant():
+    many = to_long_form(IDS, {"a": np.zeros((2, 3)), "b": np.zeros(2)})
+    once = to_long_form(IDS, {"b": np.zeros(2)})
+    runs = {("guided", "subj01"): [many, once], ("stimulus", "subj01"): [once]}
+    assert count_repeats(runs) == {"guided": 3, "stimulus": 1}
 
 
 def test_a_value_that_stands_twice_is_refused_by_id():

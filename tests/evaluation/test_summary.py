@@ -13,7 +13,8 @@ from neuraldiffuser.config.evaluation import (
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.metrics import choose_names, metrics_of
 from neuraldiffuser.evaluation.summary import (
-    average_subjects,
+    adjust_families,
+    aggregate,
     choose_conventions,
     compare,
     summarise,
@@ -43,26 +44,6 @@ def values():
     }
 
 
-def test_subjects_are_averaged_image_by_image(values):
-    found = average_subjects(values)
-    base = values["unguided", "subj01"]["pixcorr"]
-    np.testing.assert_allclose(found["unguided"]["pixcorr"], base + 0.15)
-    assert list(found) == ["unguided", "guided"]
-
-
-def test_only_images_of_all_subjects_enter_their_mean():
-    found = average_subjects(
-        {("a", "subj01"): table([1.0, 2.0], [1, 2]), ("a", "subj02"): table([4.0, 6.0], [2, 3])}
-    )
-    assert found["a"]["pixcorr"].to_dict() == {2: 3.0}
-
-
-def test_subjects_without_a_common_image_are_refused():
-    apart = {("a", "subj01"): table([1.0], [1]), ("a", "subj02"): table([1.0], [2])}
-    with pytest.raises(DataError, match="^the subjects share no test image"):
-        average_subjects(apart)
-
-
 def test_summary_has_every_subject_and_all_of_them(values):
     found = summarise(values, metrics=METRICS, bootstrap=BOOTSTRAP).set_index(
         ["variant", "subject", "metric"]
@@ -71,8 +52,85 @@ def test_summary_has_every_subject_and_all_of_them(values):
     assert row["mean"] == pytest.approx(values["guided", "subj02"]["pixcorr"].mean())
     assert row["low"] < row["mean"] < row["high"]
     assert (row["n"], row["unit"], row["direction"]) == (30, "correlation", "higher")
+    assert (row["subjects"], found.loc["guided", "all", "pixcorr"]["subjects"]) == (1, 2)
     means = [found.loc["guided", subject, "pixcorr"]["mean"] for subject in ("subj01", "subj02")]
     assert found.loc["guided", "all", "pixcorr"]["mean"] == pytest.approx(np.mean(means))
+
+
+def test_an_area_that_a_subject_lacks_is_averaged_over_the_others_and_says_so():
+    V1, hV4 = "brain_correlation_V1", "brain_correlation_hV4"
+    values = {
+        ("guided", "subj01"): table([0.1, 0.3], **{V1: [0.2, 0.4], hV4: [0.5, 0.7]}),
+        ("guided", "subj02"): table([0.1, 0.3], **{V1: [0.4, 0.6]}),
+        ("truth", "stimulus"): table([0.9, 0.9]),
+        ("truth", "subj01"): table([0.1, 0.3], **{V1: [0.2, 0.4]}).drop(columns="pixcorr"),
+        ("truth", "subj02"): table([0.1, 0.3], **{V1: [0.2, 0.4]}).drop(columns="pixcorr"),
+    }
+    found = summarise(values, metrics=METRICS, bootstrap=BOOTSTRAP)
+    pooled = found[found["subject"] == "all"].set_index(["variant", "metric"])
+    rows = pooled[["mean", "subjects", "note"]].agg(list, axis=1).to_dict()
+    approximately = {key: [pytest.approx(mean), *rest] for key, (mean, *rest) in rows.items()}
+    assert approximately == {
+        ("guided", "pixcorr"): [0.2, 2, ""],
+        ("guided", V1): [0.4, 2, ""],
+        ("guided", hV4): [0.6, 1, "of 1 of 2 subjects: not measured for subj02"],
+        ("truth", "pixcorr"): [0.9, 1, ""],
+        ("truth", V1): [0.3, 2, ""],
+    }
+
+
+def test_images_that_a_subject_lacks_are_counted():
+    values = {
+        ("a", "subj01"): table([1.0, 2.0], [1, 2]),
+        ("a", "subj02"): table([4.0, 6.0], [2, 3]),
+    }
+    found = summarise(values, metrics=METRICS, bootstrap=BOOTSTRAP).set_index("subject")
+    assert found.loc["all", ["mean", "n", "note"]].tolist() == [
+        3.0,
+        1,
+        "1 of 3 images: those of all subjects",
+    ]
+
+
+def test_both_ways_to_average_stand_beside_each_other():
+    """Unequal images: the means over images and over subjects differ."""
+    values = {
+        ("a", "subj01"): table([1.0, 2.0, 6.0], [1, 2, 3]),
+        ("a", "subj02"): table([4.0, 8.0], [2, 3]),
+    }
+    summary = summarise(values, metrics=METRICS, bootstrap=BOOTSTRAP)
+    [row] = aggregate(summary, repeats={"a": 5}).to_dict("records")
+    assert row["images"] == np.mean([(2 + 4) / 2, (6 + 8) / 2])
+    assert row["paper"] == np.mean([(1 + 2 + 6) / 3, (4 + 8) / 2])
+    assert row["spread"] == np.std([3, 6], ddof=1)
+    assert (row["n"], row["subjects"], row["repeats"]) == (2, 2, 5)
+    assert row["low"] <= row["images"] <= row["high"]
+
+
+def test_of_equal_images_both_ways_give_the_same_number(values):
+    found = aggregate(
+        summarise(values, metrics=METRICS, bootstrap=BOOTSTRAP), repeats={"guided": 1}
+    )
+    np.testing.assert_allclose(found["images"], found["paper"], rtol=1e-12)
+
+
+def test_one_subject_has_no_spread():
+    values = {("a", "subj01"): table([1.0, 2.0])}
+    found = aggregate(summarise(values, metrics=METRICS, bootstrap=BOOTSTRAP), repeats={"a": 1})
+    assert found["paper"].tolist() == [1.5]
+    assert found["spread"].isna().all()
+
+
+def test_p_is_adjusted_over_the_metrics_that_tables_show():
+    names = ["pixcorr", "ssim", "ssim_2d", "consistency"]
+    differences = pd.DataFrame(
+        {"name": "pair", "metric": names, "p_value": [0.01, 0.04, 0.04, 0.03]}
+    )
+    other = pd.DataFrame({"name": "other", "metric": ["pixcorr"], "p_value": [0.02]})
+    both = pd.concat([differences, other], ignore_index=True)
+    found = adjust_families(both, metrics=METRICS)["p_holm"]
+    np.testing.assert_allclose(found, [0.03, 0.06, np.nan, 0.06, 0.02])
+    assert adjust_families(both[:0], metrics=METRICS)["p_holm"].empty
 
 
 def test_differences_are_paired_by_image(values):
@@ -106,6 +164,24 @@ def test_variants_on_different_images_are_refused_by_id(values):
     )
 
 
+def test_variants_of_different_subjects_are_refused_by_name(values):
+    changed = {key: frame for key, frame in values.items() if key != ("guided", "subj02")}
+    with pytest.raises(DataError) as error:
+        compare(changed, comparisons=PAIR, metrics=METRICS, bootstrap=BOOTSTRAP)
+    assert str(error.value) == (
+        "pixcorr of guided and unguided was measured for different subjects (subj02 only in one); "
+        "evaluate both for the same subjects."
+    )
+
+
+def test_ground_truth_of_no_subject_is_compared_with_all_of_them(values):
+    truth = {("guided", "stimulus"): table(np.ones(30))}
+    unguided = {key: frame for key, frame in values.items() if key[0] == "unguided"}
+    found = compare(truth | unguided, comparisons=PAIR, metrics=METRICS, bootstrap=BOOTSTRAP)
+    base = values["unguided", "subj01"]["pixcorr"]
+    assert found["difference"].tolist() == pytest.approx([1 - base.mean() - 0.15])
+
+
 def test_the_switch_chooses_which_brain_correlation_tables_show():
     frame = table(
         [0.0, 0.0],
@@ -134,6 +210,8 @@ def test_sets_keep_their_value_or_the_reason_why_there_is_none():
     assert found.loc[("guided", "all"), "direction"] == "lower"
     assert np.isnan(found.loc[("unguided", "all"), "mean"])
     assert found.loc[("unguided", "subj02"), "note"] == "too few"
+    assert found.loc[("unguided", "all"), "note"] == "too few"
+    assert found.loc[("unguided", "all"), "subjects"] == 2
 
 
 def test_no_sets_make_an_empty_table():

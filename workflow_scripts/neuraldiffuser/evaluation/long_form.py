@@ -50,6 +50,15 @@ def read_by_run(paths: Iterable[Path | str]) -> dict[tuple[str, str], list[pd.Da
     return tables
 
 
+def count_repeats(runs: Mapping[tuple[str, str], list[pd.DataFrame]]) -> dict[str, int]:
+    """How many reconstructions of an image each variant has; 1 where all were measured at once."""
+    counts: dict[str, int] = {}
+    for (variant, _), tables in runs.items():
+        found = max(table["repeat"].max() for table in tables) + 1
+        counts[variant] = max(counts.get(variant, 1), int(found))
+    return counts
+
+
 def average_per_image(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Long form to one row per image and one column per metric, averaged over repeats.
 

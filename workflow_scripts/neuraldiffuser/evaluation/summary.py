@@ -1,7 +1,7 @@
 """From values per image to means, differences between variants, and their intervals."""
 
-from collections.abc import Collection, Mapping
-from functools import reduce
+from collections.abc import Collection, Iterator, Mapping
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -10,14 +10,17 @@ from neuraldiffuser.config.evaluation import BootstrapSettings, ComparisonSettin
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.images import name_ids
 from neuraldiffuser.evaluation.metrics import Metric
-from neuraldiffuser.evaluation.statistics import bootstrap_mean, sign_flip_test
+from neuraldiffuser.evaluation.pooling import Pool, Values, explain_pool, pool_subjects
+from neuraldiffuser.evaluation.statistics import adjust_holm, bootstrap_mean, sign_flip_test
 
 ALL_SUBJECTS = "all"
 SUMMARY = ["variant", "subject", "metric", "label", "mean", "low", "high", "n", "unit", "direction"]
 COMPARISON = ["name", "variant_a", "variant_b", "metric", "label", "difference", "low", "high", "n"]
 COMPARISON += ["p_value", "unit", "direction"]
-
-Values = Mapping[tuple[str, str], pd.DataFrame]  # (variant, subject): images x metrics
+SUMMARY_END = ["note", "subjects"]
+AGGREGATION = ["variant", "metric", "label", "unit", "direction", "images", "low", "high", "n"]
+AGGREGATION += ["paper", "spread", "subjects", "repeats"]
+STIMULUS = "stimulus"  # in the place of a subject: what has no brain behind it
 
 
 def choose_conventions(values: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
@@ -31,45 +34,36 @@ def choose_conventions(values: pd.DataFrame, names: Mapping[str, str]) -> pd.Dat
     return values.assign(**chosen)
 
 
-def average_subjects(values: Values) -> dict[str, pd.DataFrame]:
-    """By variant: values per image averaged over subjects, for images and metrics all have."""
-    variants = dict.fromkeys(variant for variant, _ in values)
-    return {
-        variant: _mean_of_common([table for (name, _), table in values.items() if name == variant])
-        for variant in variants
-    }
-
-
-def _mean_of_common(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    ids = reduce(pd.Index.intersection, [table.index for table in tables]).sort_values()
-    metrics = reduce(lambda a, b: a.intersection(b, sort=False), [t.columns for t in tables])
-    if not len(ids):
-        raise DataError(
-            "the subjects share no test image, so there is no mean over subjects per image; "
-            "evaluate subjects that saw the same test images."
-        )
-    return sum(table.loc[ids, metrics] for table in tables) / len(tables)
-
-
 def summarise(
     values: Values, *, metrics: Mapping[str, Metric], bootstrap: BootstrapSettings
 ) -> pd.DataFrame:
-    """Means with intervals over images, for each subject and over all of them.
+    """Means with intervals over images, for each subject and over all that have the metric.
 
     Args:
         values: by variant and subject, one row per image, averaged over repeats.
         metrics: unit and direction of every metric.
         bootstrap: draws, level and seed.
     """
-    pooled = {(name, ALL_SUBJECTS): table for name, table in average_subjects(values).items()}
     rows = []
-    for (variant, subject), table in {**values, **pooled}.items():
-        found = bootstrap_mean(table.to_numpy(), bootstrap)
-        ends = zip(table.columns, found.estimate, found.low, found.high, strict=True)
+    for variant, subject, pool, pools in _list_pools(values):
+        found = bootstrap_mean(pool.table.to_numpy(), bootstrap)
+        ends = zip(pool.table.columns, found.estimate, found.low, found.high, strict=True)
         for name, mean, low, high in ends:
-            head = (variant, subject, name, metrics[name].label, mean, low, high, len(table))
-            rows.append((*head, metrics[name].unit, metrics[name].direction))
-    return pd.DataFrame(rows, columns=SUMMARY)
+            head = (variant, subject, name, metrics[name].label, mean, low, high, len(pool.table))
+            note = explain_pool(pool, name, pools=pools, metrics=metrics)
+            tail = (metrics[name].unit, metrics[name].direction, note, len(pool.subjects))
+            rows.append((*head, *tail))
+    return pd.DataFrame(rows, columns=[*SUMMARY, *SUMMARY_END])
+
+
+def _list_pools(values: Values) -> Iterator[tuple[str, str, Pool, list[Pool]]]:
+    """Every subject alone, then all together: variant, subject, pool, and the pools it is of."""
+    for (variant, subject), table in values.items():
+        pool = Pool(table, (subject,), len(table))
+        yield variant, subject, pool, [pool]
+    for variant, pools in pool_subjects(values).items():
+        for pool in pools:
+            yield variant, ALL_SUBJECTS, pool, pools
 
 
 def summarise_sets(
@@ -82,15 +76,21 @@ def summarise_sets(
         if len(table)
     ]
     if not tables:
-        return pd.DataFrame(columns=[*SUMMARY, "note"])
+        return pd.DataFrame(columns=[*SUMMARY, *SUMMARY_END])
     single = pd.concat(tables, ignore_index=True).rename(columns={"value": "mean"})
-    # A mean over subjects needs a value of every subject.
-    pooled = single.groupby(["variant", "metric"], sort=False).agg(
-        mean=("mean", lambda means: means.mean(skipna=False)),
-        n=("n", "min"),
-        note=("note", "first"),
+    # A mean over subjects needs a value of every subject; the note says why there is none.
+    pooled = (
+        single.sort_values("mean", key=pd.Series.notna, kind="stable")
+        .groupby(["variant", "metric"], sort=False)
+        .agg(
+            mean=("mean", lambda means: means.mean(skipna=False)),
+            n=("n", "min"),
+            note=("note", "first"),
+            subjects=("subject", "nunique"),
+        )
     )
-    both = pd.concat([single, pooled.reset_index().assign(subject=ALL_SUBJECTS)])
+    alone = single.assign(subjects=1)
+    both = pd.concat([alone, pooled.reset_index().assign(subject=ALL_SUBJECTS)])
     described = both.assign(
         label=both["metric"].map(lambda name: metrics[name].label),
         unit=both["metric"].map(lambda name: metrics[name].unit),
@@ -98,7 +98,29 @@ def summarise_sets(
         low=np.nan,
         high=np.nan,
     )
-    return described[[*SUMMARY, "note"]].reset_index(drop=True)
+    return described[[*SUMMARY, *SUMMARY_END]].reset_index(drop=True)
+
+
+def aggregate(summary: pd.DataFrame, *, repeats: Mapping[str, int]) -> pd.DataFrame:
+    """Two means over subjects of every variant and metric, beside each other.
+
+    ``images`` averages each image over the subjects, so that its interval tells how far other
+    images would move it; ``paper`` is the mean over subjects of each subject's own mean, which the
+    paper's tables are, with ``spread``, the standard deviation over subjects. Both are equal where
+    all subjects saw the same images.
+
+    Args:
+        summary: rows of single subjects and of all.
+        repeats: how many reconstructions of an image each variant has.
+    """
+    keys = ["variant", "metric"]
+    everybody = summary[summary["subject"] == ALL_SUBJECTS].rename(columns={"mean": "images"})
+    alone = summary[summary["subject"] != ALL_SUBJECTS].groupby(keys, sort=False)["mean"]
+    own = alone.agg(
+        paper=lambda means: means.mean(skipna=False), spread=lambda means: means.std(skipna=False)
+    )
+    joined = everybody.join(own, on=keys)
+    return joined.assign(repeats=joined["variant"].map(repeats))[AGGREGATION]
 
 
 def compare(
@@ -121,22 +143,31 @@ def compare(
     Raises:
         DataError: two variants were measured on different images.
     """
-    pooled = average_subjects(values)
+    pooled = pool_subjects(values)
     rows = []
     for name, pair in comparisons.items():
-        if pair.first not in pooled or pair.second not in pooled:
-            continue
-        differences = _differences(pooled, pair)
-        found = bootstrap_mean(differences.to_numpy(), bootstrap)
-        p_values = sign_flip_test(differences.to_numpy(), bootstrap)
-        ends = zip(
-            differences.columns, found.estimate, found.low, found.high, p_values, strict=True
-        )
-        for metric, mean, low, high, p_value in ends:
-            head = (name, pair.first, pair.second, metric, metrics[metric].label)
-            tail = (p_value, metrics[metric].unit, metrics[metric].direction)
-            rows.append((*head, mean, low, high, len(differences), *tail))
+        for differences in _differences(pooled, pair):
+            found = bootstrap_mean(differences.to_numpy(), bootstrap)
+            p_values = sign_flip_test(differences.to_numpy(), bootstrap)
+            ends = zip(
+                differences.columns, found.estimate, found.low, found.high, p_values, strict=True
+            )
+            for metric, mean, low, high, p_value in ends:
+                head = (name, pair.first, pair.second, metric, metrics[metric].label)
+                tail = (p_value, metrics[metric].unit, metrics[metric].direction)
+                rows.append((*head, mean, low, high, len(differences), *tail))
     return pd.DataFrame(rows, columns=COMPARISON)
+
+
+def adjust_families(differences: pd.DataFrame, *, metrics: Mapping[str, Metric]) -> pd.DataFrame:
+    """Adds ``p_holm``: p adjusted over the metrics that tables show of one comparison.
+
+    Further conventions of a metric are not tests of their own: theirs stay empty.
+    """
+    details = [name for name, metric in metrics.items() if metric.is_detail]
+    shown = differences[~differences["metric"].isin(details)]
+    adjusted = shown.groupby("name")["p_value"].transform(lambda p: adjust_holm(p.to_numpy()))
+    return differences.assign(p_holm=adjusted)
 
 
 def keep_comparable(
@@ -154,13 +185,28 @@ def keep_comparable(
     return differences[~(mixed & differences["metric"].isin(ensembled))]
 
 
-def _differences(pooled: Mapping[str, pd.DataFrame], pair: ComparisonSettings) -> pd.DataFrame:
-    first, second = pooled[pair.first], pooled[pair.second]
-    alone = first.index.symmetric_difference(second.index).to_numpy()
+def _differences(
+    pooled: Mapping[str, list[Pool]], pair: ComparisonSettings
+) -> Iterator[pd.DataFrame]:
+    """Images x metrics for every pool of metrics that both variants have."""
+    for first, second in product(pooled.get(pair.first, ()), pooled.get(pair.second, ())):
+        metrics = first.table.columns.intersection(second.table.columns, sort=False)
+        if len(metrics):
+            _require_equal(first, second, pair=pair, metric=metrics[0])
+            yield first.table[metrics] - second.table.loc[first.table.index, metrics]
+
+
+def _require_equal(first: Pool, second: Pool, *, pair: ComparisonSettings, metric: str) -> None:
+    """The same images and the same subjects, unless one has the stimulus in their place."""
+    alone = first.table.index.symmetric_difference(second.table.index).to_numpy()
     if len(alone):
         raise DataError(
             f"{pair.first} and {pair.second} were measured on different images "
             f"({name_ids(alone)} only in one); run both on the same test images."
         )
-    metrics = first.columns.intersection(second.columns, sort=False)
-    return first[metrics] - second.loc[first.index, metrics]
+    apart = set(first.subjects) ^ set(second.subjects)
+    if apart and STIMULUS not in apart:
+        raise DataError(
+            f"{metric} of {pair.first} and {pair.second} was measured for different subjects "
+            f"({', '.join(sorted(apart))} only in one); evaluate both for the same subjects."
+        )
