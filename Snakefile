@@ -32,6 +32,7 @@ include: "rules/reconstruction.smk"
 include: "rules/evaluation.smk"
 include: "rules/report.smk"
 
+include: "rules/gallery.smk"
 
 # Snakemake keeps one such block only, the last.
 onstart:

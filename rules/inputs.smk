@@ -630,18 +630,6 @@ def get_calibrations():
     ]
 
 
-def get_sheet_subjects():
-    """Whoever has reconstructions: subjects, and the stimuli's own embeddings."""
-    everybody = (get_variant_subjects(name) for name in CONFIG.reconstruction.run)
-    return list(dict.fromkeys(subject for some in everybody for subject in some))
-
-
-def get_variants_of(subject):
-    """The variants and selections that run for a subject."""
-    run = CONFIG.reconstruction.run
-    return [name for name in run if subject in get_variant_subjects(name)]
-
-
 def get_table_sources(wildcards):
     """What the catalogue says a table is laid out from."""
     return {kind: ARTEFACTS[kind] for kind in TABLES[wildcards.table]}
@@ -652,12 +640,35 @@ def get_figure_sources(wildcards):
     return {kind: ARTEFACTS[kind] for kind in FIGURES[wildcards.figure]}
 
 
-def get_shards_of_subject(wildcards):
-    """One subject's reconstructions by every variant."""
-    makers = dict.fromkeys(map(get_maker, get_variants_of(wildcards.subject)))
-    return [path for name in makers for path in list_shards(name, wildcards.subject)]
+# --- gallery ---
 
 
-def get_selections_of_subject(wildcards):
-    """What every selection chose for one subject."""
-    return list_selections(get_variants_of(wildcards.subject), wildcards.subject)
+def list_gallery_runs():
+    """(variant or selection, subject) of everything that the gallery's page can show."""
+    names = CONFIG.report.gallery_variants or CONFIG.reconstruction.run
+    return [(name, subject) for name in names for subject in get_variant_subjects(name)]
+
+
+def get_thumbnails():
+    """What stands in each of their folders of small pictures."""
+    return [
+        f"<results>/gallery/thumbnails/{variant}/{subject}.json"
+        for variant, subject in list_gallery_runs()
+    ]
+
+
+def get_gallery_evaluations(name):
+    """Their tables `name` of values per image; brains judge only what comes from a brain."""
+    return [
+        f"<results>/evaluation/{variant}/{subject}/{name}"
+        for variant, subject in list_gallery_runs()
+        if name != "brain.csv" or subject != "stimulus"
+    ]
+
+
+def get_gallery_values():
+    """The scripts that hand these values to the page."""
+    return [
+        f"<results>/gallery/values/{variant}/{subject}.js"
+        for variant, subject in list_gallery_runs()
+    ]

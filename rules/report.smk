@@ -1,4 +1,4 @@
-# What people read: tables, figures, contact sheets, the report.
+# What people read: tables, figures, the report.
 
 from neuraldiffuser.reporting.catalogue import FIGURES, TABLES
 
@@ -132,72 +132,12 @@ for target, made in [
         localrule: True
 
 
-rule make_gallery:
-    input:
-        stimuli=ARTEFACTS["stimuli"],
-        reconstructions=get_shards_to_evaluate,
-        selection=get_selection,
-    output:
-        sheet=report(
-            "<results>/gallery/{variant}/{subject}.png",
-            caption="../report/gallery.rst",
-            category="Gallery",
-            labels={"variant": "{variant}", "subject": "{subject}"},
-        ),
-    log:
-        "<results>/logs/make_gallery/{variant}/{subject}.log",
-    benchmark:
-        "<results>/benchmarks/make_gallery/{variant}/{subject}.jsonl"
-    conda:
-        "../envs/neuraldiffuser.yaml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=20,
-    params:
-        settings=settings("make_gallery"),
-        code=code_id("make_gallery"),
-    message:
-        "{wildcards.variant}, {wildcards.subject}: lays out a contact sheet"
-    script:
-        "../workflow_scripts/make_gallery.py"
-
-
-rule make_comparison_sheet:
-    input:
-        stimuli=ARTEFACTS["stimuli"],
-        reconstructions=get_shards_of_subject,
-        selections=get_selections_of_subject,
-    output:
-        sheet="<results>/gallery/{subject}.jpg",
-    log:
-        "<results>/logs/make_comparison_sheet/{subject}.log",
-    benchmark:
-        "<results>/benchmarks/make_comparison_sheet/{subject}.jsonl"
-    conda:
-        "../envs/neuraldiffuser.yaml"
-    threads: 1
-    resources:
-        mem_mb=8000,
-        runtime=30,
-    params:
-        settings=settings("make_comparison_sheet"),
-        code=code_id("make_comparison_sheet"),
-        makers=lambda wildcards: {
-            name: get_maker(name) for name in get_variants_of(wildcards.subject)
-        },
-    message:
-        "{wildcards.subject}: lays out all variants on one contact sheet"
-    script:
-        "../workflow_scripts/make_comparison_sheet.py"
-
-
 rule write_report:
     input:
         figures=collect("<results>/figures/{figure}.png", figure=FIGURES),
         words=collect("<results>/figures/{figure}.json", figure=FIGURES),
         tables=collect("<results>/tables/{table}.csv", table=TABLES),
-        sheets=collect("<results>/gallery/{subject}.jpg", subject=get_sheet_subjects()),
+        gallery="<results>/gallery/index.html",
         galleries=[
             f"<results>/gallery/{variant}/{subject}.png"
             for variant in CONFIG.reconstruction.run

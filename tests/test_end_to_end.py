@@ -111,6 +111,9 @@ def test_a_selection_is_evaluated_and_shown_like_a_variant(results):
     picked = chosen[chosen["chosen"]].assign(metric="pixcorr").merge(every)
     pd.testing.assert_series_equal(pixcorr, picked.set_index("id")["value"])
     assert (results / "gallery/guided_best/subj01.png").is_file()
+    strips = sorted((results / "gallery/thumbnails/guided_best/subj01").iterdir())
+    assert [strip.name for strip in strips] == [f"{i:05d}.webp" for i in pixcorr.index]
+    assert (results / "gallery/values/guided_best/subj01.js").is_file()
     assert not (results / "reconstructions/guided_best").exists()
 
 

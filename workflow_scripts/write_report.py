@@ -1,6 +1,6 @@
 """Writes the report that a person opens: findings, figures, tables, and how all of it was made.
 
-In: figures, tables, contact sheets, calibrations, receipts of the models, findings, data card,
+In: figures, tables, the gallery, calibrations, receipts of the models, findings, data card,
 pictures of regions, and the page's template and style. Out: one HTML file that needs no other file
 and no network.
 """
@@ -34,10 +34,10 @@ if __name__ == "__main__":
             evidence=Evidence(
                 figures=snakemake.input.figures,  # noqa: F821
                 tables=snakemake.input.tables,  # noqa: F821
-                sheets=snakemake.input.sheets,  # noqa: F821
                 calibrations=snakemake.input.calibrations,  # noqa: F821
                 models=snakemake.input.models,  # noqa: F821
                 findings=snakemake.input.findings,  # noqa: F821
+                gallery=snakemake.input.gallery,  # noqa: F821
                 region_pictures=snakemake.input.region_pictures,  # noqa: F821
                 data_card={
                     name: snakemake.input[name]  # noqa: F821

@@ -9,7 +9,7 @@ import pytest
 
 from neuraldiffuser import storage
 from neuraldiffuser.config.models import PinnedFile
-from neuraldiffuser.reporting import catalogue, gallery, report, sheets, tables
+from neuraldiffuser.reporting import catalogue, report, tables
 from neuraldiffuser.reporting.models_table import list_models
 from neuraldiffuser.reporting.result import write_figure
 from neuraldiffuser.reporting.sources import Sources
@@ -28,20 +28,11 @@ def evidence(world, experiment, drawn, tmp_path_factory):
         sources = Sources({k: world.paths(k) for k in kinds})
         made = tables.make_table(name, sources=sources, experiment=experiment, paper=PAPER)
         storage.write_table(folder / f"{name}.csv", made.entries)
-    sheet = gallery.draw_comparison_sheet(
-        path_to_stimuli=world.stimuli,
-        paths_to_reconstructions=[
-            path for path in world.paths("reconstructions") if path.parts[-2] == "stimulus"
-        ],
-        paths_to_selections=[],
-        makers={"ground_truth_guided": "ground_truth_guided"},
-        images=4,
-    )
-    storage.write_bytes(folder / "stimulus.jpg", sheets.encode_jpeg(sheet))
+    storage.write_bytes(folder / "index.html", b"the gallery's page")
     return report.Evidence(
         figures=[folder / f"{name}.png" for name in catalogue.FIGURES],
         tables=[folder / f"{name}.csv" for name in catalogue.TABLES],
-        sheets=[folder / "stimulus.jpg"],
+        gallery=folder / "index.html",
         calibrations=world.paths("calibrations"),
         models=world.paths("models"),
         findings=world.results / "findings.json",
@@ -107,13 +98,21 @@ def test_nothing_is_loaded_from_elsewhere(page):
 
 def test_every_picture_has_a_text_that_states_its_result(page):
     pictures = [attributes for tag, attributes in elements(page) if tag == "img"]
-    assert len(pictures) == len(catalogue.FIGURES) + 1 + 2
+    assert len(pictures) == len(catalogue.FIGURES) + 2
     assert all(attributes["alt"].strip() for attributes in pictures)
 
 
 def test_no_two_parts_of_the_page_share_an_address(page):
     names = [attributes["id"] for _, attributes in elements(page) if "id" in attributes]
     assert len(names) == len(set(names))
+
+
+def test_the_gallery_and_its_sheets_can_be_opened_from_the_page(page, world):
+    links = [attributes.get("href") for tag, attributes in elements(page) if tag == "a"]
+    assert "gallery/index.html" in links
+    for variant in world.variants:
+        whose = ["stimulus"] if variant.startswith("ground_truth") else world.subjects
+        assert {f"gallery/{variant}/{subject}.png" for subject in whose} <= set(links)
 
 
 def test_the_same_results_give_the_same_bytes(evidence, config, page):

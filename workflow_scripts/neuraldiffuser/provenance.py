@@ -43,7 +43,7 @@ def write_sidecars(
     """Writes one sidecar per output: what made it, from what, how, where and how long it took.
 
     Args:
-        outputs: the artefacts.
+        outputs: the artefacts; folders are left out, a file beside each says what stands in it.
         inputs: what they were made from; folders are left out.
         stage: name of the rule.
         settings: the keys that it read.
@@ -63,7 +63,7 @@ def write_sidecars(
         "seconds": round(seconds, 3),
         "measured": dict(measured),
     }
-    for path in outputs:
+    for path in (path for path in outputs if not path.is_dir()):
         described = {"size": path.stat().st_size, "sha256": digest_file(path)}
         storage.write_json(sidecar_path(path), made | described)
 

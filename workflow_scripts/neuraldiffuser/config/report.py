@@ -48,6 +48,16 @@ class Report(Section):
     gallery_images: int = Field(
         100, ge=1, description="Test images, at most, on a contact sheet: the lowest ids."
     )
+    gallery_variants: tuple[str, ...] = Field(
+        (),
+        description=(
+            "Variants and selections of the gallery's page, among those that run; empty means all. "
+            "Each takes a small file per test image and subject."
+        ),
+    )
+    thumbnail_pixels: int = Field(
+        128, ge=32, le=512, description="Width of an image in the gallery's page, in pixels."
+    )
 
 
 class Presentation(Section):

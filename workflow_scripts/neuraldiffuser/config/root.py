@@ -226,6 +226,17 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def show_variants_that_run(self) -> "Config":
+        """The gallery has no pictures of anything else."""
+        for name in self.report.gallery_variants:
+            if name not in self.reconstruction.run:
+                raise ValueError(
+                    f"report.gallery_variants names {name}, which does not run; reconstruction.run "
+                    f"names {', '.join(self.reconstruction.run)}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def normalise_once(self) -> "Config":
         """MindEye2's betas are normalised already."""
         if self.nsd.source == "mindeye2" and self.voxels.normalisation != "none":

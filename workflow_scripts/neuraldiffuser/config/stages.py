@@ -197,8 +197,15 @@ STAGES: dict[str, dict[str, str]] = {
         "images": "report.gallery_images",
         "width": "report.tile_pixels",
     },
-    "make_comparison_sheet": {
-        "images": "report.gallery_images",
+    "make_thumbnails": {
+        "width": "report.thumbnail_pixels",
+    },
+    "make_stimulus_thumbnails": {
+        "width": "report.thumbnail_pixels",
+    },
+    "write_gallery": {
+        "experiment": "presentation",
+        "conventions": "evaluation.conventions",
     },
     "write_report": {
         "description": "description",

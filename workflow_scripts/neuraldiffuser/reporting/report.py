@@ -12,7 +12,6 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from PIL import Image
 
 from neuraldiffuser import storage
 from neuraldiffuser.config.base import lookup
@@ -43,7 +42,6 @@ TOPICS = {  # of the sentences among the observations, in the report's order
 DATA = ("noise_ceiling",)
 BACKGROUND = ("encoder_accuracy", "training_curves")
 PICTURES = ("examples", "figure8", "figure9", "figure10")
-MEDIA = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
 @dataclass(frozen=True)
@@ -52,17 +50,17 @@ class Evidence:
 
     figures: Sequence[Path]
     tables: Sequence[Path]
-    sheets: Sequence[Path]
     calibrations: Sequence[Path]
     models: Sequence[Path]
     region_pictures: Sequence[Path]
     findings: Path
+    gallery: Path
     data_card: Mapping[str, Path]
 
     @property
     def paths(self) -> list[Path]:
         """All of them."""
-        pictures = [*self.figures, *self.sheets, *self.region_pictures]
+        pictures = [*self.figures, *self.region_pictures, self.gallery]
         tables = [*self.tables, *self.data_card.values(), *self.calibrations, self.findings]
         return [*map(Path, pictures), *map(Path, tables), *map(Path, self.models)]
 
@@ -73,8 +71,8 @@ def render_report(
     """The report as HTML.
 
     Args:
-        evidence: figures (PNG, with their JSON beside them), tables (CSV), contact sheets (JPEG),
-            calibrations, receipts of the models, findings, the data card's tables, and pictures of
+        evidence: figures (PNG, with their JSON beside them), tables (CSV), calibrations, receipts
+            of the models, findings, the gallery's page, the data card's tables, and pictures of
             regions (like figures).
         description: the configuration behind them.
         template: the page in Jinja.
@@ -95,7 +93,6 @@ def render_report(
         **tell_findings(findings),
         figures=[figure for figure in figures if figure["name"] not in (*DATA, *BACKGROUND)],
         background=[figure for figure in figures if figure["name"] in BACKGROUND],
-        sheets=[embed_sheet(Path(path)) for path in evidence.sheets],
         tables=shown_tables,
         methods=write_methods(description),
         citation=CITATION,
@@ -128,12 +125,22 @@ def describe_experiment(description: Description, card: DataCard) -> dict[str, A
             f"{words.write_count(len(reconstruction.run), 'variant')} of the method, from "
             f"{people}."
         ),
-        "gallery_words": (
-            f"Every repeat of up to {description.report.gallery_images} test images, lowest ids "
-            "first, all variants side by side, in their own pixels. Larger sheets of each variant "
-            "stand in the folder gallery/."
-        ),
+        "gallery_images": words.write_count(images, "test image"),
+        "sheet_images": description.report.gallery_images,
+        "sheets": [
+            {
+                "label": labels.label_variant(name),
+                "subjects": _subjects_of(name, description),
+                "name": name,
+            }
+            for name in reconstruction.run
+        ],
     }
+
+
+def _subjects_of(name: str, description: Description) -> tuple[str, ...]:
+    from_brain = description.reconstruction.variant_of(name).source == "brain"
+    return description.subjects if from_brain else ("stimulus",)
 
 
 def tell_findings(findings: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
@@ -176,24 +183,10 @@ def embed_figure(path: Path) -> dict[str, Any]:
     return told | {"name": path.stem, "source": embed(path), "crisp": path.stem in PICTURES}
 
 
-def embed_sheet(path: Path) -> dict[str, Any]:
-    """A contact sheet with its size, so that the page does not jump."""
-    with Image.open(path) as sheet:
-        width, height = sheet.size
-    who = labels.label_subject(path.stem)
-    return {
-        "title": f"All variants: {who}",
-        "alt": f"Stimuli and every reconstruction by every variant, {who}",
-        "source": embed(path),
-        "width": width,
-        "height": height,
-    }
-
-
 def embed(path: Path) -> str:
-    """A picture's bytes as a data address."""
+    """The bytes of a picture (PNG) as a data address."""
     encoded = base64.b64encode(path.read_bytes()).decode()
-    return f"data:{MEDIA[path.suffix]};base64,{encoded}"
+    return f"data:image/png;base64,{encoded}"
 
 
 def _show_table(path: Path, description: Description) -> dict[str, Any]:

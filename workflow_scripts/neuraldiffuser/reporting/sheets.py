@@ -13,7 +13,7 @@ from neuraldiffuser.reporting.style import INK, MUTED, PAPER
 
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 GAP = 4  # pixels between pictures
-GROUP_GAP = 18  # pixels before a column that opens a new group
+FIRST_GAP = 18  # pixels after the first column, which shows what the others are compared with
 BLOCK_GAP = 36  # pixels between grids
 
 
@@ -38,7 +38,6 @@ def draw_grid(
     rows: Sequence[str],
     width: int,
     notes: Sequence[Sequence[str]] | None = None,
-    group_starts: Sequence[int] = (1,),
 ) -> Image.Image:
     """A grid of pictures with headings above the columns and labels left of the rows.
 
@@ -48,13 +47,12 @@ def draw_grid(
         rows: a label per row; "" for none.
         width: width and height of a picture, in pixels.
         notes: a few words below each picture, or none.
-        group_starts: columns before which the gap is wider.
     """
     size = round(min(20, 6 + 0.09 * width))
     left = _text_width(rows, size) + (size if any(rows) else 0)
     top = _lines(columns) * round(size * 1.35) + size // 2
     below = round(size * 1.45) if notes else 0
-    lefts = _places(len(columns), width, left, group_starts)
+    lefts = _places(len(columns), width, left)
     step = width + GAP + below
     sheet = Image.new("RGB", (lefts[-1] + width, top + step * len(tiles) - GAP), PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -84,10 +82,10 @@ def draw_grid(
     return sheet
 
 
-def _places(count: int, width: int, left: int, group_starts: Sequence[int]) -> list[int]:
+def _places(count: int, width: int, left: int) -> list[int]:
     places = [left]
     for column in range(1, count):
-        gap = GROUP_GAP if column in group_starts else GAP
+        gap = GAP if column > 1 else FIRST_GAP
         places.append(places[-1] + width + gap)
     return places
 
@@ -130,11 +128,4 @@ def encode_png(sheet: Image.Image) -> bytes:
     """PNG bytes of a sheet, without metadata."""
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def encode_jpeg(sheet: Image.Image) -> bytes:
-    """JPEG bytes of a sheet, colours at full resolution, for sheets of many pictures."""
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="JPEG", quality=90, subsampling=0, optimize=True)
     return buffer.getvalue()

@@ -79,6 +79,8 @@ IDENTITIES: dict[str, Callable[[Path], dict[str, str]]] = {
     "voxels": _subject,
     "encoders": _subject,
     "images": _variant_and_subject,
+    "brains": _variant_and_subject,
+    "thumbnails": _variant_and_stem,
     "reconstructions": _variant_and_subject,
     "selections": _variant_and_stem,
     "calibrations": _variant_and_stem,

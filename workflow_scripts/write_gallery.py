@@ -1,0 +1,53 @@
+"""Writes the gallery that a person opens: every test image beside its reconstructions.
+
+In: what thumbnails there are, values per image and repeat, and the page's template, style and
+script. Out: one HTML page, and the values of each variant and subject as a script that the page
+loads once they are looked at. The folder needs no other file and no network.
+"""
+
+from pathlib import Path
+
+from neuraldiffuser import runtime, storage
+from neuraldiffuser.config.evaluation import Conventions
+from neuraldiffuser.config.report import Presentation
+from neuraldiffuser.evaluation.metrics import choose_names
+from neuraldiffuser.reporting.gallery_page import Page, describe_gallery, read_values, write_script
+from neuraldiffuser.reporting.sources import Sources
+
+
+def write_gallery(
+    *,
+    sources: Sources,
+    page: Page,
+    path_to_page: Path,
+    paths_to_values: list[Path],
+    experiment: Presentation,
+    conventions: Conventions,
+) -> None:
+    """Writes the page, then a script of values for each variant and subject."""
+    names = choose_names(experiment.judges, conventions)
+    storage.write_bytes(path_to_page, page.render(describe_gallery(sources, experiment)).encode())
+    for path in map(Path, paths_to_values):
+        who = {"variant": path.parent.name, "subject": path.stem}
+        values = read_values(sources, experiment, names, **who)
+        storage.write_bytes(path, write_script(values, **who).encode())
+
+
+if __name__ == "__main__":
+    with runtime.job(snakemake) as settings:  # noqa: F821
+        write_gallery(
+            sources=Sources(
+                {
+                    kind: snakemake.input[kind]  # noqa: F821
+                    for kind in ("thumbnails", "images", "brains")
+                }
+            ),
+            page=Page(
+                template=snakemake.input.template,  # noqa: F821
+                style=snakemake.input.style,  # noqa: F821
+                program=snakemake.input.program,  # noqa: F821
+            ),
+            path_to_page=snakemake.output.page,  # noqa: F821
+            paths_to_values=snakemake.output.values,  # noqa: F821
+            **settings,
+        )
