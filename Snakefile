@@ -29,6 +29,7 @@ include: "rules/targets.smk"
 include: "rules/decoders.smk"
 include: "rules/encoding.smk"
 include: "rules/reconstruction.smk"
+include: "rules/brain.smk"
 include: "rules/evaluation.smk"
 include: "rules/report.smk"
 

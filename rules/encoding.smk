@@ -39,7 +39,7 @@ rule convert_gnet:
 
 rule train_encoder:
     input:
-        get_converted_gnet,
+        released=get_converted_gnet,
         voxels="<results>/voxels/{subject}.h5",
         stimuli=f"<nsd>/{nsd_files.STIMULI}",
     output:
@@ -60,6 +60,6 @@ rule train_encoder:
         settings=settings("train_encoder"),
         code=code_id("train_encoder"),
     message:
-        "{wildcards.subject}: fits the brain-encoding model"
+        "{wildcards.subject}: makes the brain-encoding model"
     script:
         "../workflow_scripts/train_encoder.py"

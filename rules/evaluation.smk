@@ -3,9 +3,6 @@
 PROJECTED_TARGETS = ["clip_text", *GUIDANCE_TARGETS]
 DECODED_TARGETS = ["vae_latent", *PROJECTED_TARGETS]
 
-# MB: 5 repeats of 1,000 images of 512 pixels take 4,000; their features and libraries the rest.
-JUDGING_MEMORY = 12000
-
 
 rule evaluate_reconstructions:
     input:
@@ -35,35 +32,6 @@ rule evaluate_reconstructions:
         "{wildcards.variant}, {wildcards.subject}: compares reconstructions with the stimuli"
     script:
         "../workflow_scripts/evaluate_reconstructions.py"
-
-
-rule evaluate_brain:
-    input:
-        reconstructions=get_shards_to_evaluate,
-        selection=get_selection,
-        voxels="<results>/voxels/{subject}.h5",
-        encoder="<results>/encoders/{subject}.safetensors",
-    output:
-        brain="<results>/evaluation/{variant}/{subject}/brain.csv",
-    log:
-        "<results>/logs/evaluate_brain/{variant}/{subject}.log",
-    benchmark:
-        "<results>/benchmarks/evaluate_brain/{variant}/{subject}.jsonl"
-    conda:
-        "../envs/neuraldiffuser.yaml"
-    threads: 1
-    resources:
-        mem_mb=JUDGING_MEMORY,
-        runtime=60,
-        gpu=GPUS,
-    params:
-        settings=settings("evaluate_brain"),
-        code=code_id("evaluate_brain"),
-    message:
-        "{wildcards.variant}, {wildcards.subject}: correlates the encoder's responses to "
-        "reconstructions with the brain's"
-    script:
-        "../workflow_scripts/evaluate_brain.py"
 
 
 rule evaluate_decoding:
@@ -212,6 +180,10 @@ rule derive_findings:
         sweep="<results>/evaluation/sweep.csv",
         summary="<results>/evaluation/summary.csv",
         predictors="<results>/evaluation/predictor_comparisons.csv",
+        brain="<results>/evaluation/brain_comparisons.csv",
+        accuracy=collect(
+            "<results>/encoders/{subject}_accuracy.csv", subject=CONFIG.subjects
+        ),
         retrieval=collect(
             "<results>/evaluation/retrieval/{subject}.csv", subject=CONFIG.subjects
         ),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neuraldiffuser.config.guidance import VOXELS, code_of
 from neuraldiffuser.config.models import CLIP_WEIGHTS, TEXT_WEIGHTS, WEIGHTS
-from neuraldiffuser.config.reconstruction import name_maker
+from neuraldiffuser.config.reconstruction import STIMULUS, name_maker
 from neuraldiffuser.errors import DataError, TermsError
 from neuraldiffuser.models import pins
 from neuraldiffuser.nsd import files as nsd_files
@@ -583,8 +583,28 @@ def get_variant_subjects(name):
 
 
 def get_brain_evaluations(wildcards):
-    """Brain correlations of every variant that comes from a brain."""
-    return [path for path in get_evaluations("brain.csv") if "/stimulus/" not in path]
+    """What every subject's brain says of every variant, and of the stimuli."""
+    return collect(
+        "<results>/evaluation/{variant}/{subject}/brain.csv",
+        variant=[*CONFIG.reconstruction.run, STIMULUS],
+        subject=CONFIG.subjects,
+    )
+
+
+def get_makings_to_judge(wildcards):
+    """Whose images of a variant a subject's brain judges: its own, or those from ground truth."""
+    is_own = wildcards.subject in get_variant_subjects(wildcards.variant)
+    return wildcards.subject if is_own else STIMULUS
+
+
+def get_shards_to_judge(wildcards):
+    """These images."""
+    return list_shards(get_maker(wildcards.variant), get_makings_to_judge(wildcards))
+
+
+def get_selection_to_judge(wildcards):
+    """Which of their repeats a selection chose; nothing for a variant."""
+    return list_selections([wildcards.variant], get_makings_to_judge(wildcards))
 
 
 # --- report ---

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from neuraldiffuser.config.encoding import EncoderTrainingSettings, EncodingSettings, GnetSettings
+from neuraldiffuser.encoding.prediction import StoredEncoder
 from neuraldiffuser.encoding.training import Responses
 
 NETWORK = GnetSettings(
@@ -51,3 +52,9 @@ def plant(count, *, seed):
     images = draw_pictures(count, seed=seed)
     means = respond(images, noise=0.5, seed=seed + 100)
     return Responses(images, means, np.full(count, 3))
+
+
+def as_stored(network, *, subject="subj01"):
+    """A network as that of a subject whose voxels fill a volume."""
+    voxels = len(network.readout.bias)
+    return StoredEncoder(network, subject, np.arange(voxels), (1, 1, voxels), "train")

@@ -5,6 +5,7 @@ All of it has the shapes that are expected: nothing but its origin tells it apar
 
 import numpy as np
 import pytest
+import torch
 from collect_ground_truth import collect_ground_truth
 from tiny_engine import IDS, make_embeddings
 
@@ -144,9 +145,11 @@ def fit_encoder(tmp_path):
     """encoders/{subject}.safetensors and .h5 of a subject's voxels; only what they say of these."""
 
     def write(subject, index):
-        path = tmp_path / "encoders" / f"{subject}.h5"
-        storage.write_arrays(path, {"index": np.array(index)}, {"subject": subject})
-        return [path.with_suffix(".safetensors"), path]
+        paths = [tmp_path / f"encoders/{subject}{kind}" for kind in (".safetensors", ".h5")]
+        tensors = {"index": torch.tensor(index)}
+        storage.write_tensors(paths[0], tensors, {"subject": subject})
+        storage.write_arrays(paths[1], {"index": np.array(index)}, {"subject": subject})
+        return paths
 
     return write
 
@@ -165,15 +168,16 @@ def test_the_encoder_of_the_voxels_may_guide(measured, fit_encoder):
     refuse_other_voxels(measured[:1], fit_encoder("subj02", [3]))
 
 
+@pytest.mark.parametrize("file", [0, 1], ids=["network", "accuracy"])
 @pytest.mark.parametrize(
     ("subject", "index"),
     [("subj01", [3, 8, 21]), ("subj01", [8, 3, 20]), ("subj01", [3, 8]), ("subj02", [3, 8, 20])],
 )
-def test_an_encoder_of_other_voxels_is_refused(measured, fit_encoder, subject, index):
-    encoder = fit_encoder(subject, index)
+def test_an_encoder_of_other_voxels_is_refused(measured, fit_encoder, subject, index, file):
+    encoder = fit_encoder(subject, index)[file]
     with pytest.raises(DataError) as error:
-        refuse_other_voxels(measured, encoder)
+        refuse_other_voxels(measured, [encoder])
     assert str(error.value) == (
-        f"{encoder[0]} was not fitted to the voxels of {measured[1]}; delete it and run the"
+        f"{encoder} was not fitted to the voxels of {measured[1]}; delete it and run the"
         " workflow again."
     )

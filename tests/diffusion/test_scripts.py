@@ -9,7 +9,7 @@ import pytest
 import reconstruct_images
 import torch
 from planted_responses import SETTINGS as ENCODING
-from planted_responses import plant
+from planted_responses import as_stored, plant
 from tiny_engine import (
     CLIP_IMAGE,
     IDS,
@@ -83,7 +83,7 @@ def paths_to_encoder(tmp_path_factory):
     paths = [folder / "subj01.safetensors", folder / "subj01.h5"]
     trials = plant(160, seed=0), plant(40, seed=1)
     encoder, _ = train_gnet(*trials, settings=ENCODING, seed=0, device="cpu")
-    save_encoder(paths[0], encoder, settings=ENCODING.network, metadata={"subject": "subj01"})
+    save_encoder(paths[0], as_stored(encoder), settings=ENCODING.network, metadata={})
     arrays = {"roi": np.zeros(4, np.uint8), "index": np.arange(4)}
     arrays |= {name: np.ones(4) for name in ("correlation", "held_out_correlation")}
     storage.write_arrays(paths[1], arrays, {"subject": "subj01"})
@@ -167,7 +167,7 @@ def test_variants_reconstruct_every_test_image_differently(reconstruct):
 
 def distance_to_voxels(images, paths_to_encoder, path_to_voxels):
     """Mean squared difference between predicted and measured responses."""
-    encoder = load_encoder(paths_to_encoder[0])
+    encoder = load_encoder(paths_to_encoder[0]).network
     measured = storage.read_array(path_to_voxels, "test/betas")
     shown = torch.from_numpy(images).permute(0, 1, 4, 2, 3) / 255
     predicted = torch.stack([encoder(some) for some in shown])

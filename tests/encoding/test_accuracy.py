@@ -28,27 +28,3 @@ def test_unequal_shapes_and_too_few_images_are_refused(shape):
         accuracy.correlate_voxels(np.zeros((10, 2)), np.zeros(shape))
     with pytest.raises(DataError, match="expected equal shapes"):
         accuracy.correlate_voxels(np.zeros((2, 2)), np.zeros((2, 2)))
-
-
-def test_ceiling_is_what_a_perfect_model_reaches():
-    rng = np.random.default_rng(0)
-    signal = rng.standard_normal((20_000, 2))
-    measured = signal + rng.standard_normal(signal.shape) * np.sqrt([1, 3])
-    reached = accuracy.correlate_voxels(signal, measured)
-    np.testing.assert_allclose(reached, accuracy.ceiling_correlation(np.array([50, 25])), atol=0.02)
-
-
-def test_summary_counts_reliable_voxels_of_each_region():
-    correlation = np.array([0.5, 0.1, 0.3, 0.2])
-    ceiling = np.array([36.0, 5.0, 49.0, 25.0])
-    regions = {
-        "V1": np.array([True, True, True, False]),
-        "unreliable": np.array([False, True, False, False]),
-        "higher": np.array([False, False, False, True]),
-    }
-    table = accuracy.summarise_accuracy(correlation, noise_ceiling=ceiling, regions=regions)
-    assert table["region"].tolist() == ["V1", "higher"]
-    assert table["voxels"].tolist() == [2, 1]
-    np.testing.assert_allclose(table["correlation"], [0.4, 0.2])
-    np.testing.assert_allclose(table["ceiling"], [0.65, 0.5])
-    np.testing.assert_allclose(table["fraction"], [0.4 / 0.65, 0.4])

@@ -7,9 +7,16 @@ from train_encoder import train_encoder
 
 from neuraldiffuser import storage
 from neuraldiffuser.decoders.splits import validation_ids
-from neuraldiffuser.encoding.prediction import load_encoder, predict, save_encoder
+from neuraldiffuser.encoding.prediction import (
+    StoredEncoder,
+    load_encoder,
+    match_voxels,
+    predict,
+    save_encoder,
+)
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.nsd import files
+from neuraldiffuser.nsd.selection import Selection
 from neuraldiffuser.nsd.stimuli import read_images
 from neuraldiffuser.nsd.voxels import read_voxels
 
@@ -18,17 +25,61 @@ def test_prediction_survives_storage(settings, tmp_path):
     from neuraldiffuser.encoding.gnet import Gnet
 
     encoder = Gnet(settings.network, voxels=3).eval()
-    save_encoder(tmp_path / "e.safetensors", encoder, settings=settings.network, metadata={})
+    known = StoredEncoder(encoder, "subj03", np.array([4, 9, 11]), (2, 3, 2), "released")
+    save_encoder(tmp_path / "e.safetensors", known, settings=settings.network, metadata={})
     images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     stored = load_encoder(tmp_path / "e.safetensors")
-    assert np.array_equal(predict(stored, images), predict(encoder, images))
-    assert not any(parameter.requires_grad for parameter in stored.parameters())
+    assert np.array_equal(predict(stored.network, images), predict(encoder, images))
+    assert not any(parameter.requires_grad for parameter in stored.network.parameters())
+    assert (stored.subject, stored.volume_shape, stored.source) == ("subj03", (2, 3, 2), "released")
+    assert stored.index.tolist() == [4, 9, 11]
 
 
 def test_other_files_are_refused(tmp_path):
     storage.write_tensors(tmp_path / "other.safetensors", {"a": torch.zeros(1)})
     with pytest.raises(DataError, match="holds no encoding model; run train_encoder again"):
         load_encoder(tmp_path / "other.safetensors")
+
+
+# --- whose voxels an encoder answers for ---
+
+INDEX = np.array([4, 9, 11])
+
+
+def select(index, shape=(2, 3, 2)):
+    zeros = np.zeros(len(index))
+    return Selection(volume_shape=shape, index=np.array(index), roi=zeros, noise_ceiling=zeros)
+
+
+def test_an_encoder_of_these_voxels_passes():
+    match_voxels(
+        StoredEncoder(None, "subj01", INDEX, (2, 3, 2), "train"), select(INDEX), subject="subj01"
+    )
+
+
+@pytest.mark.parametrize(
+    ("subject", "index", "shape", "words"),
+    [
+        ("subj02", [4, 9, 11], (2, 3, 2), "3 of subj02 in a volume of 2 x 3 x 2, with 3"),
+        ("subj01", [9, 4, 11], (2, 3, 2), "3 of subj01 in a volume of 2 x 3 x 2, with 3"),
+        ("subj01", [4, 11], (2, 3, 2), "2 of subj01 in a volume of 2 x 3 x 2, with 2"),
+        ("subj01", [4, 9, 10], (2, 3, 2), "3 of subj01 in a volume of 2 x 3 x 2, with 2"),
+        ("subj01", [4, 9, 11], (3, 2, 2), "3 of subj01 in a volume of 3 x 2 x 2, with 3"),
+    ],
+    ids=["subject", "order", "dropped", "others", "volume"],
+)
+def test_an_encoder_of_other_voxels_is_refused(subject, index, shape, words):
+    encoder = StoredEncoder(None, "subj01", INDEX, (2, 3, 2), "train")
+    with pytest.raises(DataError) as error:
+        match_voxels(encoder, select(index, shape), subject=subject)
+    assert str(error.value) == (
+        "The encoder answers for 3 of subj01 in a volume of 2 x 3 x 2, but the voxels measured are "
+        f"{words} in common, or in another order; delete encoders/{subject}.safetensors and run "
+        "the workflow again."
+    )
+
+
+# --- the script ---
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +105,7 @@ def fit(folder, bucket, voxels, settings, *, validation_images=4, seed=0, **chan
     train_encoder(
         path_to_voxels=voxels,
         path_to_stimuli=bucket / files.STIMULI,
+        path_to_released=None,
         path_to_encoder=folder / "subj01.safetensors",
         path_to_accuracy=folder / "subj01.h5",
         settings=settings.model_copy(update={"training": plan}),
@@ -71,7 +123,8 @@ def test_accuracy_is_that_of_the_stored_model(tiny_bucket, voxels, settings, tmp
     images = {"correlation": means["test"][0], "held_out_correlation": watching}
     assert not set(images["correlation"]) & set(recorded.training.id)
     for (name, ids), (known, measured) in zip(images.items(), means.values(), strict=True):
-        predicted = predict(load_encoder(encoder), read_images(tiny_bucket / files.STIMULI, ids))
+        network = load_encoder(encoder).network
+        predicted = predict(network, read_images(tiny_bucket / files.STIMULI, ids))
         for voxel in (0, 77, 149):
             rows = measured[np.searchsorted(known, ids), voxel]
             expected = np.corrcoef(predicted[:, voxel], rows)[0, 1]
@@ -81,6 +134,18 @@ def test_accuracy_is_that_of_the_stored_model(tiny_bucket, voxels, settings, tmp
         expected = getattr(recorded.selection, name)
         assert np.array_equal(storage.read_array(accuracy, name), expected)
     assert storage.read_attributes(accuracy)["subject"] == "subj01"
+    match_voxels(load_encoder(encoder), recorded.selection, subject="subj01")
+
+
+def test_the_trials_behind_each_accuracy_are_counted(tiny_bucket, voxels, settings, tmp_path):
+    encoder, accuracy = fit(tmp_path, tiny_bucket, voxels, settings)
+    recorded = read_voxels(voxels)
+    watching = storage.read_metadata(encoder)["held_out_ids"]
+    shown = {"trials": np.unique(recorded.test.id), "held_out_trials": watching}
+    trials = [*recorded.test.id.tolist(), *recorded.training.id.tolist()]
+    for name, ids in shown.items():
+        expected = [trials.count(image) for image in ids]
+        assert storage.read_array(accuracy, name).tolist() == expected
 
 
 def test_held_out_accuracy_is_that_of_the_best_epoch(tiny_bucket, voxels, settings, tmp_path):

@@ -159,14 +159,6 @@ def test_a_loss_that_is_not_finite_stops_the_training(planted, settings):
         fit((broken, planted[1]), settings, epochs=1)
 
 
-def test_released_weights_are_refused_in_one_sentence(planted, settings):
-    released = settings.model_copy(update={"source": "released"})
-    with pytest.raises(ConfigError, match="encoding.source is released, but .* set it to train"):
-        training.SOURCES["released"](
-            planted[0], planted[1], settings=released, seed=0, device="cpu"
-        )
-
-
 @pytest.fixture
 def path_to_stimuli(tmp_path):
     """500 pictures, each of 16 times the bytes that a network of 20 pixels reads."""

@@ -1,12 +1,18 @@
 """The scripts of the evaluation, from artefacts to findings, with planted truths."""
 
 import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import compare_brain
 import compare_predictors
 import compare_sweep
 import derive_findings
 import evaluate_brain
+import evaluate_brain_of_stimuli
 import evaluate_decoding
+import evaluate_encoder
 import evaluate_reconstructions
 import evaluate_retrieval
 import numpy as np
@@ -29,7 +35,10 @@ from neuraldiffuser.config.models import NetworkSettings
 from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.diffusion.selection import choose_repeats
 from neuraldiffuser.diffusion.store import write_reconstructions
+from neuraldiffuser.encoding.prediction import StoredEncoder
 from neuraldiffuser.errors import DataError
+from neuraldiffuser.evaluation.long_form import to_long_form
+from neuraldiffuser.evaluation.metrics import brain_metric
 from neuraldiffuser.evaluation.predictors import mean_target, training_ids
 from neuraldiffuser.nsd import voxels
 from neuraldiffuser.nsd.normalisation import measure
@@ -438,31 +447,141 @@ def test_embeddings_of_different_test_images_are_refused(embeddings, path_to_vox
         )
 
 
-def test_brain_correlation_compares_images_with_their_own_responses(
-    path_to_voxels, tmp_path, monkeypatch
-):
-    measured = dict(zip(*voxels.read_voxels(path_to_voxels).averaged("test"), strict=True))
-    images = np.zeros((8, 2, 4, 4, 3), np.uint8)
-    images[..., 0] = IDS[:, None, None, None]
-    write_shards(tmp_path, images)
+@pytest.fixture
+def brain(path_to_voxels, monkeypatch):
+    """An encoder of the voxels that reads the id in a picture and answers as the brain did."""
+    read = voxels.read_voxels(path_to_voxels)
+    measured = dict(zip(*read.averaged("test"), strict=True))
+    selection = read.selection
+    network = SimpleNamespace(image_size=4)
+    stored = StoredEncoder(network, read.subject, selection.index, selection.volume_shape, "train")
 
-    def predict(_encoder, pictures):
-        """An encoder that reads the id in the picture and answers as the brain did."""
+    def predict(_network, pictures):
         return np.stack([measured[int(picture[0, 0, 0])] for picture in pictures])
 
-    monkeypatch.setattr(evaluate_brain, "load_encoder", lambda path, device: (path, device))
-    monkeypatch.setattr(evaluate_brain, "predict", predict)
+    for script in (evaluate_brain, evaluate_brain_of_stimuli):
+        monkeypatch.setattr(script, "load_encoder", lambda path, device: stored)  # noqa: ARG005
+    monkeypatch.setattr("neuraldiffuser.evaluation.brain.predict", predict)
+    return {"path_to_voxels": path_to_voxels, "path_to_encoder": Path("encoder.safetensors")}
+
+
+def name_images(ids):
+    """Pictures that hold their ids."""
+    return np.broadcast_to(np.uint8(ids)[:, None, None, None], (len(ids), 4, 4, 3))
+
+
+HALF = {"regions": ("nsdgeneral",), "share": 0.5, "seed": 0}
+
+
+def test_brain_correlation_compares_images_with_their_own_responses(brain, tmp_path):
+    write_shards(tmp_path, np.stack([name_images(IDS)] * 2, axis=1))
     evaluate_brain.evaluate_brain(
         path_to_reconstructions=sorted(tmp_path.glob("*.h5")),
         path_to_selection=None,
-        path_to_voxels=path_to_voxels,
-        path_to_encoder=tmp_path / "encoder.safetensors",
         path_to_brain=tmp_path / "brain.csv",
+        **brain,
+        **HALF,
     )
     table = pd.read_csv(tmp_path / "brain.csv")
-    chosen = table[table["metric"] == "brain_correlation_V1_voxels_per_image"]
-    assert len(chosen) == 16
-    np.testing.assert_allclose(chosen["value"], 1)
+    for judged in (False, True):
+        name = brain_metric("nsdgeneral", "voxels_per_image", judged=judged)
+        chosen = table[table["metric"] == name]
+        assert len(chosen) == 16
+        np.testing.assert_allclose(chosen["value"], 1)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"share": 0.3}, {"regions": ("V1",)}, {"seed": 1}], ids=["share", "regions", "seed"]
+)
+def test_the_voxels_that_judge_are_those_that_do_not_guide(brain, tmp_path, changes):
+    shuffled = name_images(IDS)[::-1, None]
+    write_shards(tmp_path, shuffled)
+    tables = []
+    for settings in (HALF, HALF | changes):
+        evaluate_brain.evaluate_brain(
+            path_to_reconstructions=sorted(tmp_path.glob("*.h5")),
+            path_to_selection=None,
+            path_to_brain=tmp_path / "brain.csv",
+            **brain,
+            **settings,
+        )
+        tables.append(pd.read_csv(tmp_path / "brain.csv").set_index(["metric", "id"])["value"])
+    name = brain_metric("nsdgeneral", "voxels_per_image")
+    np.testing.assert_array_equal(tables[0][name], tables[1][name])
+    assert (tables[0][f"{name}_judged"] != tables[1][f"{name}_judged"]).any()
+
+
+def test_stimuli_are_judged_like_their_own_reconstructions(brain, tmp_path):
+    stimuli = np.zeros((256, 4, 4, 3), np.uint8)
+    stimuli[:] = np.arange(256)[:, None, None, None]
+    storage.write_arrays(tmp_path / "stimuli.hdf5", {"imgBrick": stimuli})
+    evaluate_brain_of_stimuli.evaluate_brain_of_stimuli(
+        path_to_stimuli=tmp_path / "stimuli.hdf5",
+        path_to_brain=tmp_path / "brain.csv",
+        **brain,
+        **HALF,
+    )
+    table = pd.read_csv(tmp_path / "brain.csv")
+    chosen = table[table["metric"] == brain_metric("V1", "images_per_voxel")]
+    assert sorted(chosen["id"]) == sorted(IDS)
+    assert chosen["value"].mean() == pytest.approx(1)
+
+
+def test_an_encoder_of_another_subject_is_no_judge(brain, tmp_path, monkeypatch):
+    stored = evaluate_brain.load_encoder(None, None)
+    other = replace(stored, subject="subj07")
+    monkeypatch.setattr(evaluate_brain, "load_encoder", lambda path, device: other)  # noqa: ARG005
+    write_shards(tmp_path, name_images(IDS)[:, None])
+    with pytest.raises(DataError, match="^The encoder answers for .* of subj07 in a volume"):
+        evaluate_brain.evaluate_brain(
+            path_to_reconstructions=sorted(tmp_path.glob("*.h5")),
+            path_to_selection=None,
+            path_to_brain=tmp_path / "brain.csv",
+            **brain,
+            **HALF,
+        )
+    assert not (tmp_path / "brain.csv").exists()
+
+
+def write_brain(folder):
+    """Brain correlations of V1 of which the stimuli have most, guided images next."""
+    for variant, value in {"stimulus": 0.5, "guided": 0.4, "unguided": 0.3}.items():
+        values = {
+            brain_metric("V1", direction): value + 0.01 * np.sin(np.arange(8)) * value
+            for direction in ("voxels_per_image", "images_per_voxel")
+        }
+        place = folder / "brains" / variant / "subj01" / "brain.csv"
+        storage.write_table(place, to_long_form(IDS, values))
+    compare_brain.compare_brain(
+        path_to_brain=sorted(folder.glob("brains/*/*/brain.csv")),
+        path_to_comparisons=folder / "brain_comparisons.csv",
+        direction="voxels_per_image",
+        bootstrap=BOOTSTRAP,
+    )
+    return folder / "brain_comparisons.csv"
+
+
+def write_accuracy(folder):
+    """An encoder of 40 voxels that reaches 90 % of the ceiling in V1 and 60 % in V2."""
+    share = np.repeat([0.9, 0.6], 20)
+    arrays = {"noise_ceiling": np.full(40, 36.0), "roi": np.repeat([1, 3], 20)}
+    arrays |= {name: 0.6 * share for name in ("correlation", "held_out_correlation")}
+    arrays |= {name: np.full(8, 3) for name in ("trials", "held_out_trials")}
+    storage.write_arrays(folder / "subj01.h5", arrays, {"source": "train"})
+    evaluate_encoder.evaluate_encoder(
+        path_to_voxelwise=folder / "subj01.h5",
+        path_to_accuracy=folder / "subj01_accuracy.csv",
+        bootstrap=BOOTSTRAP,
+    )
+    return folder / "subj01_accuracy.csv"
+
+
+def test_an_encoders_accuracy_is_told_by_split_and_area(tmp_path):
+    table = pd.read_csv(write_accuracy(tmp_path)).set_index(["split", "area"])
+    assert table.loc[("test", "V1"), "fraction"] == pytest.approx(0.9)
+    assert table.loc[("held_out", "V2"), "fraction"] == pytest.approx(0.6)
+    assert table.loc["test", "note"].unique().tolist() == ["images that no part of the model saw"]
+    assert ("test", "hV4") not in table.index
 
 
 def test_from_values_to_findings(folder, guided, embeddings, decoding, path_to_voxels):
@@ -525,19 +644,27 @@ def test_from_values_to_findings(folder, guided, embeddings, decoding, path_to_v
         path_to_sweep=evaluations / "sweep.csv",
         path_to_summary=evaluations / "summary.csv",
         path_to_predictors=evaluations / "predictor_comparisons.csv",
+        path_to_brain=write_brain(folder),
+        path_to_accuracy=[write_accuracy(folder)],
         path_to_retrieval=[evaluations / "retrieval" / "subj01.csv"],
         path_to_decoding=[decoding],
         path_to_voxels=[path_to_voxels],
         path_to_findings=folder / "findings.json",
         variants=Reconstruction().variants,
         selections=Reconstruction().selections,
-        findings=FindingSettings(early=("early",), late=(), noise_ceiling=(20, 40)),
+        findings=FindingSettings(
+            early=("early",), late=(), noise_ceiling=(20, 40), encoder_of_ceiling=0.8
+        ),
         bootstrap=BOOTSTRAP,
     )
     findings = storage.read_json(folder / "findings.json")
     holds = {claim["name"]: claim["holds"] for claim in findings["claims"]}
     assert holds["guided minus unguided is above zero: PixCorr"]
     assert holds["mean noise ceiling of subj01's voxels lies between 20 and 40 % of variance"]
+    assert holds["accuracy of subj01's encoder in V1 is at least 0.8"]
+    assert not holds["accuracy of subj01's encoder in V2 is at least 0.8"]
+    nearest = "brain correlation of the stimulus minus that of guided, the nearest of 2 variants"
+    assert holds[f"{nearest}, is above zero: V1"]
     sentences = [found.get("sentence", "") for found in findings["observations"]]
     assert any("falls short of ridge regression in Pearson" in told for told in sentences)
     assert any("beats a decoder trained from scratch" in told for told in sentences)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from guidance_checks import draw_images, require_exact_gradient, require_separate_images
-from planted_responses import SETTINGS, draw_pictures, plant, respond
+from planted_responses import SETTINGS, as_stored, draw_pictures, plant, respond
 
 from neuraldiffuser import storage
 from neuraldiffuser.config.guidance import EncoderSettings, GuidanceSettings, Region
@@ -197,7 +197,7 @@ def test_weights_are_equal_or_explained_variance():
 def paths(encoder, tmp_path):
     """An encoder as train_encoder leaves it."""
     paths = {"encoder": tmp_path / "subj01.safetensors", "accuracy": tmp_path / "subj01.h5"}
-    save_encoder(paths["encoder"], encoder, settings=SETTINGS.network, metadata={})
+    save_encoder(paths["encoder"], as_stored(encoder), settings=SETTINGS.network, metadata={})
     write_accuracy(paths["accuracy"])
     return paths
 

@@ -76,7 +76,8 @@ def paths_to_encoder(tmp_path_factory):
             torch.nn.init.normal_(field)
     encoder.input_mean.fill_(0.5)
     paths = {"encoder": folder / "subj01.safetensors", "accuracy": folder / "subj01.h5"}
-    save_encoder(paths["encoder"], encoder, settings=network, metadata={})
+    stored = planted_responses.as_stored(encoder)
+    save_encoder(paths["encoder"], stored, settings=network, metadata={})
     arrays = {"roi": np.array(LABELS, np.uint8), "held_out_correlation": np.array(ACCURACY)}
     storage.write_arrays(paths["accuracy"], arrays)
     return paths
@@ -164,7 +165,7 @@ class PlainGuidance:
 @pytest.fixture(scope="module")
 def reference(oblong, networks, paths_to_encoder):
     """The reference's latents after every step, one sample after the other."""
-    brain = load_encoder(paths_to_encoder["encoder"]).double()
+    brain = load_encoder(paths_to_encoder["encoder"]).network.double()
 
     def walk(scales):
         samples = []

@@ -69,8 +69,9 @@ class EncodingSettings(Section):
 
     source: Literal["train", "released"] = Field(
         "train",
-        description="Fit the model to the subject's own training trials (train), or convert the "
-        "released multi-subject weights (released).",
+        description="Fit the model to the subject's own training trials (train), or take the "
+        "released multi-subject weights for the subject's voxels (released; NSD's subjects and "
+        "this network's default sizes only).",
     )
     network: GnetSettings = Field(GnetSettings(), description="Sizes of the network.")
     training: EncoderTrainingSettings = Field(

@@ -112,6 +112,11 @@ class FindingSettings(Section):
     guidance_correlation: Fraction | None = Field(
         None, description="Pearson r of the decoded guidance features; empty: only observed."
     )
+    encoder_of_ceiling: Fraction | None = Field(
+        None,
+        description="Share of the noise ceiling that every subject's encoding model must reach in "
+        "V1, V2 and V3; empty: only observed.",
+    )
     noise_ceiling: tuple[float, float] | None = Field(
         None, description="Mean noise ceiling in % of variance, lowest and highest; or empty."
     )

@@ -310,6 +310,15 @@ SWITCHES: tuple[Switch, ...] = (
         "be about 200 000 times stronger.",
     ),
     Switch(
+        key="reconstruction.guidance.encoder.share",
+        place="Voxels that guide where the encoder guides (Table 4)",
+        paper="silent; all voxels of nsdgeneral score",
+        released=1.0,
+        corrected=0.5,
+        why="Who guides towards the measured voxels cannot be judged by them. With half of the "
+        "voxels, the others judge; they share the noise of their trials with those that guide.",
+    ),
+    Switch(
         key="reconstruction.variants.guided.scale",
         place="Guidance scale kappa",
         paper="300000",

@@ -99,7 +99,7 @@ class EncoderSettings(FunctionSettings):
         gt=0,
         le=1,
         description="Seeded share of those voxels that guides. Brain correlation is scored on all"
-        " voxels, those that guided among them.",
+        " voxels and, of every variant alike, on those alone that do not guide.",
     )
     weighting: Literal["equal", "accuracy"] = Field(
         "equal",

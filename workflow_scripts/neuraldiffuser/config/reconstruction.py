@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from neuraldiffuser.config.base import Section, narrow
 from neuraldiffuser.config.guidance import FunctionName, GuidanceSettings, UsedGuidance
 
+STIMULUS = "stimulus"  # what the stimuli themselves are called beside variants
 VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Scale = Annotated[float, Field(ge=0)]
 
@@ -279,6 +280,8 @@ class Reconstruction(ImageSettings, CalibrationSettings):
     @model_validator(mode="after")
     def refer_to_known_variants(self) -> "Reconstruction":
         """Every variant that is run, is chosen from, or lends its scale, exists and fits."""
+        if STIMULUS in {*self.variants, *self.selections}:
+            raise ValueError(f"{STIMULUS} means the stimuli themselves; give variants other names")
         for name in self.run:
             if name in self.selections:
                 check_selection(name, self.selections[name], self.variants)

@@ -156,7 +156,23 @@ STAGES: dict[str, dict[str, str]] = {
         "measures": "evaluation.measures",
         "loaders": "network_loaders",
     },
-    "evaluate_brain": {},
+    "evaluate_encoder": {
+        "bootstrap": "evaluation.bootstrap",
+    },
+    "evaluate_brain": {
+        "regions": "reconstruction.guidance.encoder.regions",
+        "share": "reconstruction.guidance.encoder.share",
+        "seed": "seed",
+    },
+    "evaluate_brain_of_stimuli": {
+        "regions": "reconstruction.guidance.encoder.regions",
+        "share": "reconstruction.guidance.encoder.share",
+        "seed": "seed",
+    },
+    "compare_brain": {
+        "direction": "evaluation.brain_correlation",
+        "bootstrap": "evaluation.bootstrap",
+    },
     "evaluate_decoding": {
         "bootstrap": "evaluation.bootstrap",
     },

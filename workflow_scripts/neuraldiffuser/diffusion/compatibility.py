@@ -65,15 +65,28 @@ def refuse_other_voxels(
         DataError: it was fitted to the voxels of another subject, or to another choice of them.
     """
     measured = [path for path in map(Path, paths_to_guiding) if name_target(path) == VOXELS]
-    fitted = [path for path in map(Path, paths_to_encoder) if path.suffix == ".h5"]
-    for path, accuracy in product(measured, fitted):
-        subjects = {storage.read_attributes(one)["subject"] for one in (path, accuracy)}
-        indices = storage.read_array(path, "voxel/index"), storage.read_array(accuracy, "index")
-        if len(subjects) > 1 or not np.array_equal(*indices):
+    for path, fitted in product(measured, map(Path, paths_to_encoder)):
+        subject, index = READERS[fitted.suffix](fitted)
+        is_same = subject == storage.read_attributes(path)["subject"]
+        if not (is_same and np.array_equal(index, storage.read_array(path, "voxel/index"))):
             raise DataError(
-                f"{accuracy.with_suffix('.safetensors')} was not fitted to the voxels of {path};"
-                " delete it and run the workflow again."
+                f"{fitted} was not fitted to the voxels of {path}; delete it and run the workflow"
+                " again."
             )
+
+
+def read_voxels_of_network(path: Path) -> tuple[str, np.ndarray]:
+    """Whose voxels encoders/{subject}.safetensors answers for, and their places in the volume."""
+    tensors, metadata = storage.read_tensors(path)
+    return metadata["subject"], tensors["index"].numpy()
+
+
+def read_voxels_of_accuracy(path: Path) -> tuple[str, np.ndarray]:
+    """The same of encoders/{subject}.h5."""
+    return storage.read_attributes(path)["subject"], storage.read_array(path, "index")
+
+
+READERS = {".safetensors": read_voxels_of_network, ".h5": read_voxels_of_accuracy}
 
 
 def refuse_other_settings(path: Path, origin: Origin, expected: Mapping[str, Any]) -> None:

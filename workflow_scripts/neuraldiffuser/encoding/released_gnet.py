@@ -21,7 +21,7 @@ left behind.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from neuraldiffuser.config.encoding import GnetSettings
 from neuraldiffuser.encoding.gnet import Gnet
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.nsd import published_counts
+from neuraldiffuser.nsd.selection import Selection
 
 NETWORK = GnetSettings()
 
@@ -159,6 +160,43 @@ def state_of_subject(tensors: Mapping[str, torch.Tensor], subject: str) -> dict[
         raise DataError(f"The released GNet has no {subject}; choose another subject.")
     shared = {name: tensor for name, tensor in tensors.items() if not name.startswith("subj")}
     return shared | {name: tensors[stored] for name, stored in readout.items()}
+
+
+def state_of_voxels(
+    tensors: Mapping[str, torch.Tensor],
+    subject: str,
+    *,
+    volume_shapes: Mapping[str, Sequence[int]],
+    selection: Selection,
+) -> dict[str, torch.Tensor]:
+    """``state_of_subject`` for chosen voxels, joined by their places in the volume.
+
+    Args:
+        tensors: those of a ``ReleasedGnet``.
+        subject: "subj01" and so on.
+        volume_shapes: by subject, the volume that the released voxels refer to.
+        selection: the voxels to answer for, in any order.
+
+    Raises:
+        DataError: the released network has no such subject, another volume, or lacks a voxel.
+    """
+    state = state_of_subject(tensors, subject)
+    shapes = [tuple(shape) for shape in (volume_shapes[subject], selection.volume_shape)]
+    if shapes[0] != shapes[1]:
+        raise DataError(
+            f"The released GNet's voxels of {subject} lie in a volume of {shapes[0]}, those "
+            f"measured in one of {shapes[1]}; set encoding.source to train."
+        )
+    places = tensors[f"{subject}.voxel_index"].numpy()  # ascending
+    lacking = np.setdiff1d(selection.index, places)
+    if len(lacking):
+        raise DataError(
+            f"The released GNet lacks {len(lacking)} of {len(selection.index)} voxels of "
+            f"{subject}, the first at place {lacking[0]} of its volume; set encoding.source to "
+            "train."
+        )
+    rows = torch.from_numpy(np.searchsorted(places, selection.index))
+    return state | {name: state[name][rows] for name in READOUT}
 
 
 def compare_voxels(subject: str, *, voxels: int, volume_shape: tuple[int, ...]) -> str:

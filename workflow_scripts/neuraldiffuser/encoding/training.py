@@ -5,7 +5,7 @@ All repeats of an image share one forward pass: their squared errors are the num
 the squared distance to their mean, up to a constant.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -201,29 +201,3 @@ def measure_accuracy(encoder: Gnet, images: np.ndarray, means: np.ndarray) -> np
 def find_best_epoch(curve: Sequence[Mapping[str, float]]) -> int:
     """The first epoch with the highest held-out correlation."""
     return int(np.argmax([row["held_out_correlation"] for row in curve]))
-
-
-def refuse_released(
-    _training: Responses,
-    _held_out: Responses,
-    *,
-    settings: EncodingSettings,
-    seed: int,  # noqa: ARG001  every source is called alike
-    device: str,  # noqa: ARG001
-) -> tuple[Gnet, pd.DataFrame]:
-    """The released multi-subject weights become no subject's encoder yet.
-
-    Raises:
-        ConfigError: always.
-    """
-    raise ConfigError(
-        f"encoding.source is {settings.source}, but no subject's encoder is made yet of the "
-        "released weights, which are only converted (encoders/released_gnet.safetensors); set it "
-        "to train, which fits the model to the subject's own trials."
-    )
-
-
-SOURCES: dict[str, Callable[..., tuple[Gnet, pd.DataFrame]]] = {
-    "train": train_gnet,
-    "released": refuse_released,
-}

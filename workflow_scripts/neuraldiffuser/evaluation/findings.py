@@ -10,7 +10,12 @@ import pandas as pd
 from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
 from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.evaluation import contrasts, trends
-from neuraldiffuser.evaluation.metrics import METRICS, is_detail
+from neuraldiffuser.evaluation.metrics import (
+    EARLY_AREAS,
+    METRICS,
+    brain_metric,
+    is_detail,
+)
 from neuraldiffuser.evaluation.predictors import (
     DECODER,
     LAYER_MEAN,
@@ -95,8 +100,14 @@ class Difference:
     rule: Rule
 
 
-def claimed_differences(settings: FindingSettings) -> list[Difference]:
-    """What guidance must show, fixed before anything is measured."""
+def claimed_differences(
+    settings: FindingSettings, guided_by_encoder: Collection[str] = ()
+) -> list[Difference]:
+    """What guidance must show, fixed before anything is measured.
+
+    In early areas too, unless the encoder that scores brain correlations guided.
+    """
+    areas = [] if GUIDED in guided_by_encoder else EARLY_AREAS
     gains = list_gains(settings)
     tolerated = f"loses less than {settings.late_margin:g}"
     return [
@@ -104,6 +115,10 @@ def claimed_differences(settings: FindingSettings) -> list[Difference]:
         *(
             Difference(GUIDED, UNGUIDED, name, tolerated, above(-settings.late_margin))
             for name in settings.late
+        ),
+        *(
+            Difference(GUIDED, UNGUIDED, brain_metric(area), "is above zero", above(0))
+            for area in areas
         ),
         Difference(GUIDED, WRONG_IMAGE, "pixcorr", "is above zero", above(0)),
         Difference(WRONG_IMAGE, UNGUIDED, "pixcorr", "is not above zero", not_above(0)),
@@ -149,14 +164,14 @@ def build_findings(
         ConfigError: pretraining shall pay on a retrieval that was not measured.
     """
     claims, observations = [], []
-    differences = claimed_differences(settings)
+    differences = claimed_differences(settings, guided_by_encoder)
     for row in comparisons.itertuples():
         claimed = [d for d in differences if _is_about(d, row)]
         if not claimed and not is_detail(row.metric):
             words = _warn_of_judge(row, guided_by_encoder)
             observations.append(_estimate_difference(row, words).observe())
         for difference in claimed:
-            claims.append(_claim(_estimate_difference(row, difference.words), difference.rule))
+            claims.append(claim(_estimate_difference(row, difference.words), difference.rule))
     observations.extend(observe_guidance(gains, list_gains(settings)))
     observations.extend(observe_sweep(swept))
     gain = contrasts.name_retrieval(**settings.pretraining_gain.model_dump())
@@ -173,7 +188,7 @@ def build_findings(
             if limit is None:
                 observations.append(estimate.observe())
             else:
-                claims.append(_claim(_with_limit(estimate, limit), rule(limit)))
+                claims.append(claim(_with_limit(estimate, limit), rule(limit)))
     observations.extend(estimate.observe() for estimate in estimate_mean_predictor(decoding))
     return {"claims": claims, "observations": observations}
 
@@ -200,7 +215,8 @@ def _words(variant: str) -> str:
     return variant.replace("_", " ")
 
 
-def _claim(estimate: Estimate, rule: Rule) -> dict[str, Any]:
+def claim(estimate: Estimate, rule: Rule) -> dict[str, Any]:
+    """The entry of a finding that promises what ``rule`` judges."""
     holds = rule(estimate)
     return estimate.observe() | {"holds": holds, "sentence": write_sentence(estimate, holds)}
 
@@ -288,7 +304,7 @@ def claim_pretraining(predictors: pd.DataFrame, measure: str) -> Iterable[dict[s
             f"{contrasts.describe(measure)}"
         )
         estimate = Estimate(name, row.difference, row.low, row.high, row.n, row.unit)
-        yield _claim(estimate, above(0))
+        yield claim(estimate, above(0))
 
 
 def observe_controls(predictors: pd.DataFrame, measure: str) -> Iterable[dict[str, Any]]:

@@ -35,11 +35,13 @@ AREAS = {
     "higher_visual": ("Higher Vis.", "late"),
     "nsdgeneral": ("Whole Vis.", "none"),
 }
+EARLY_AREAS = tuple(area for area, (_, level) in AREAS.items() if level == "early")
 IDENTIFICATION = "identification"
 DIRECTIONS = {
     "voxels_per_image": "over voxels, for each image",
     "images_per_voxel": "over images, for each voxel",
 }
+JUDGED_WORDS = {False: "", True: " (voxels that guide nothing)"}
 # measure of a judge: (unit, higher is better, kind)
 MEASURES = {
     "identification": ("share identified", True, "network"),
@@ -64,7 +66,13 @@ def choose_names(judges: Iterable[Judge], conventions: Conventions) -> dict[str,
     """The metrics that have conventions: plain name -> name of the one that tables show."""
     return {
         "ssim": detailed("ssim", conventions.ssim),
-        **{brain_metric(area): brain_metric(area, conventions.brain_correlation) for area in AREAS},
+        **{
+            brain_metric(area, judged=judged): brain_metric(
+                area, conventions.brain_correlation, judged=judged
+            )
+            for area in AREAS
+            for judged in (False, True)
+        },
         **{
             judge.name: detailed(judge.name, conventions.identification)
             for judge in judges
@@ -87,23 +95,52 @@ def is_detail(name: str) -> bool:
     return name.endswith(tuple(detailed("", each) for each in CONVENTIONS["identification"]))
 
 
-def brain_metric(area: str, direction: str = "", *, of_ceiling: bool = False) -> str:
-    """Name of a brain correlation; without a direction, of the one the configuration chooses."""
-    parts = ["brain_correlation", area, direction, "of_ceiling" if of_ceiling else ""]
-    return "_".join(part for part in parts if part)
+def brain_metric(
+    area: str, direction: str = "", *, of_ceiling: bool = False, judged: bool = False
+) -> str:
+    """Name of a brain correlation; without a direction, of the one the configuration chooses.
+
+    ``judged``: over the voxels alone that guide no variant.
+    """
+    suffixes = ["of_ceiling" if of_ceiling else "", "judged" if judged else ""]
+    return "_".join(part for part in ["brain_correlation", area, direction, *suffixes] if part)
 
 
 def _describe_brain_metrics() -> Iterable[Metric]:
-    for area, (label, level) in AREAS.items():
-        plain = Metric(brain_metric(area), label, "correlation", True, "brain", level)
-        yield plain
-        for direction, words in DIRECTIONS.items():
-            name = brain_metric(area, direction)
-            yield replace(plain, name=name, label=f"{label} {words}", is_detail=True)
-            name = brain_metric(area, direction, of_ceiling=True)
-            heading = f"{label} {words}, of the noise ceiling"
-            unit = "share of the ceiling"
-            yield replace(plain, name=name, label=heading, unit=unit, is_detail=True)
+    for judged, words in JUDGED_WORDS.items():
+        for area, (label, level) in AREAS.items():
+            plain = Metric(
+                name=brain_metric(area, judged=judged),
+                label=f"{label}{words}",
+                unit="correlation",
+                higher_is_better=True,
+                kind="brain",
+                level=level,
+                is_detail=judged,
+            )
+            yield plain
+            for direction in DIRECTIONS:
+                yield from _describe_direction(plain, area, direction, judged=judged)
+
+
+def _describe_direction(
+    plain: Metric, area: str, direction: str, *, judged: bool
+) -> Iterable[Metric]:
+    """A brain correlation in one direction, and as a share of the noise ceiling."""
+    label = f"{plain.label} {DIRECTIONS[direction]}"
+    yield replace(
+        plain,
+        name=brain_metric(area, direction, judged=judged),
+        label=label,
+        is_detail=True,
+    )
+    yield replace(
+        plain,
+        name=brain_metric(area, direction, of_ceiling=True, judged=judged),
+        label=f"{label}, of the noise ceiling",
+        unit="share of the ceiling",
+        is_detail=True,
+    )
 
 
 def _with_conventions(plain: Metric, conventions: Iterable[str]) -> Iterable[Metric]:

@@ -15,6 +15,24 @@ def ratio_of(ceiling: np.ndarray, *, trials: int = 3) -> np.ndarray:
     return np.sqrt(share / (1 - share) / trials)
 
 
+def explainable_share(ceiling: np.ndarray, *, trials: np.ndarray) -> np.ndarray:
+    """Share of the variance of means over trials that no noise made, however many each is of.
+
+    A mean over n trials has 1/n of the noise variance of one; so the share for a set of means
+    follows from the mean of 1/n.
+
+    Args:
+        ceiling: (voxels,) noise ceiling of three-trial means, percent.
+        trials: (images,) how many trials each mean is of.
+
+    Returns:
+        (voxels,) float64 in [0, 1].
+    """
+    signal = np.asarray(ceiling, np.float64) / 100
+    noise = (1 - signal) * 3 * np.mean(1 / np.asarray(trials, np.float64))
+    return signal / (signal + noise)
+
+
 def estimate_ncsnr(betas: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Noise-ceiling signal-to-noise ratio of each voxel, from repeated presentations.
 

@@ -45,6 +45,10 @@ class Trials:
         )
         return ids, means
 
+    def count_repeats(self) -> np.ndarray:
+        """How many trials each image has (images,) int64, in the order of ``averaged``."""
+        return np.unique(self.id, return_counts=True)[1]
+
 
 @dataclass(frozen=True)
 class Voxels:

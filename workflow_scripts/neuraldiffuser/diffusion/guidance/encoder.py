@@ -149,7 +149,7 @@ def build_encoder(source: GuidanceSource) -> Guidance:
             f" {settings.weighting}; choose more regions, a larger share or equal weights."
         )
     return EncoderGuidance(
-        load_encoder(source.paths["encoder"], device=source.device),
+        load_encoder(source.paths["encoder"], device=source.device).network,
         guiding=guiding,
         weights=weights,
         loss=settings.loss,
