@@ -1,6 +1,6 @@
 """Means, intervals and paired differences of all variants.
 
-In: values per image of every variant and subject. Out: one table of means, one of the two ways to
+In: values per image of every variant and subject. Out: one table of means, one of the ways to
 average them, one of differences, and one of differences to no guidance for guided variants and
 their controls.
 """
@@ -18,7 +18,12 @@ from neuraldiffuser.config.evaluation import (
 )
 from neuraldiffuser.config.reconstruction import Selection, Variant
 from neuraldiffuser.evaluation.gains import compare_with_controls
-from neuraldiffuser.evaluation.long_form import average_per_image, count_repeats, read_by_run
+from neuraldiffuser.evaluation.long_form import (
+    average_per_image,
+    best_per_image,
+    count_repeats,
+    read_by_run,
+)
 from neuraldiffuser.evaluation.metrics import choose_names, list_ensembled, metrics_of
 from neuraldiffuser.evaluation.summary import (
     adjust_families,
@@ -52,7 +57,7 @@ def summarise_evaluation(
         path_to_values: images.csv and brain.csv of every variant or selection and subject.
         path_to_sets: their sets.csv.
         path_to_summary: means with intervals go there.
-        path_to_aggregations: means over subjects, in both ways, go there.
+        path_to_aggregations: other ways to average over repeats and subjects go there.
         path_to_comparisons: the differences named in the configuration go there.
         path_to_gains: what guidance gains, beside its controls, goes there.
         judges: what is measured on networks.
@@ -75,7 +80,16 @@ def summarise_evaluation(
     parts = [part for part in (single, summarise_sets(sets, metrics=metrics)) if len(part)]
     summary = pd.concat(parts, ignore_index=True)
     storage.write_table(path_to_summary, summary)
-    storage.write_table(path_to_aggregations, aggregate(summary, repeats=count_repeats(runs)))
+    repeats = count_repeats(runs)
+    lower = [name for name, metric in metrics.items() if not metric.higher_is_better]
+    best = {
+        key: choose_conventions(best_per_image(tables, lower=lower), names)
+        for key, tables in runs.items()
+        if repeats[key[0]] > 1
+    }
+    of_best = summarise(best, metrics=metrics, bootstrap=bootstrap)
+    aggregations = aggregate(summary, best=of_best, repeats=repeats)
+    storage.write_table(path_to_aggregations, aggregations)
     differences = compare(values, comparisons=comparisons, metrics=metrics, bootstrap=bootstrap)
     ensembled = list_ensembled(judges, conventions.identification)
     comparable = keep_comparable(differences, selections=selections, ensembled=ensembled)

@@ -5,7 +5,12 @@ import pandas as pd
 import pytest
 
 from neuraldiffuser.errors import DataError
-from neuraldiffuser.evaluation.long_form import average_per_image, count_repeats, to_long_form
+from neuraldiffuser.evaluation.long_form import (
+    average_per_image,
+    best_per_image,
+    count_repeats,
+    to_long_form,
+)
 
 IDS = np.array([7, 3])
 
@@ -53,6 +58,13 @@ def test_repeats_are_counted_by_variant():
     once = to_long_form(IDS, {"b": np.zeros(2)})
     runs = {("guided", "subj01"): [many, once], ("stimulus", "subj01"): [once]}
     assert count_repeats(runs) == {"guided": 3, "stimulus": 1}
+
+
+def test_the_best_repeat_is_chosen_by_each_metric_for_itself():
+    values = {"high": np.array([[1.0, 2.0, 0.0], [3.0, 5.0, 4.0]])}
+    values |= {"low": values["high"], "together": np.array([7.0, 8.0])}
+    found = best_per_image([to_long_form(IDS, values)], lower=["low", "absent"])
+    assert found.to_dict() == {"high": {3: 5.0, 7: 2.0}, "low": {3: 3.0, 7: 0.0}}
 
 
 def test_a_value_that_stands_twice_is_refused_by_id():

@@ -99,7 +99,11 @@ def test_both_ways_to_average_stand_beside_each_other():
         ("a", "subj02"): table([4.0, 8.0], [2, 3]),
     }
     summary = summarise(values, metrics=METRICS, bootstrap=BOOTSTRAP)
-    [row] = aggregate(summary, repeats={"a": 5}).to_dict("records")
+    better = {key: frame + 1 for key, frame in values.items()}
+    best = summarise(better, metrics=METRICS, bootstrap=BOOTSTRAP)
+    [row] = aggregate(summary, best=best, repeats={"a": 5}).to_dict("records")
+    assert row["best"] == row["images"] + 1
+    assert row["best_low"] == pytest.approx(row["low"] + 1)
     assert row["images"] == np.mean([(2 + 4) / 2, (6 + 8) / 2])
     assert row["paper"] == np.mean([(1 + 2 + 6) / 3, (4 + 8) / 2])
     assert row["spread"] == np.std([3, 6], ddof=1)
@@ -108,17 +112,16 @@ def test_both_ways_to_average_stand_beside_each_other():
 
 
 def test_of_equal_images_both_ways_give_the_same_number(values):
-    found = aggregate(
-        summarise(values, metrics=METRICS, bootstrap=BOOTSTRAP), repeats={"guided": 1}
-    )
+    summary = summarise(values, metrics=METRICS, bootstrap=BOOTSTRAP)
+    found = aggregate(summary, best=summary[:0], repeats={"guided": 1})
     np.testing.assert_allclose(found["images"], found["paper"], rtol=1e-12)
 
 
-def test_one_subject_has_no_spread():
-    values = {("a", "subj01"): table([1.0, 2.0])}
-    found = aggregate(summarise(values, metrics=METRICS, bootstrap=BOOTSTRAP), repeats={"a": 1})
+def test_one_subject_has_no_spread_and_one_repeat_is_not_the_best():
+    summary = summarise({("a", "subj01"): table([1.0, 2.0])}, metrics=METRICS, bootstrap=BOOTSTRAP)
+    found = aggregate(summary, best=summary[:0], repeats={"a": 1})
     assert found["paper"].tolist() == [1.5]
-    assert found["spread"].isna().all()
+    assert found[["spread", "best", "best_low"]].isna().all(axis=None)
 
 
 def test_p_is_adjusted_over_the_metrics_that_tables_show():

@@ -1,6 +1,6 @@
 """Values per image and repeat as a table with the columns id, repeat, metric and value."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +82,23 @@ def average_per_image(tables: list[pd.DataFrame]) -> pd.DataFrame:
         )
     _require_equal_repeats(values[values["repeat"] != ALL_REPEATS])
     return wide
+
+
+def best_per_image(tables: list[pd.DataFrame], *, lower: Collection[str]) -> pd.DataFrame:
+    """Long form to the best of each image's repeats, by each metric for itself.
+
+    It needs the stimulus to choose, so it bounds what a choice could reach. Metrics of all repeats
+    together are left out.
+
+    Args:
+        tables: as ``average_per_image`` takes them.
+        lower: the metrics of which less is better.
+    """
+    values = pd.concat(tables, ignore_index=True)
+    single = values[values["repeat"] != ALL_REPEATS]
+    grouped = single.groupby(["id", "metric"], sort=True)["value"]
+    highest, lowest = (found.unstack("metric") for found in (grouped.max(), grouped.min()))
+    return highest.assign(**{name: lowest[name] for name in lower if name in lowest})
 
 
 def _require_equal_repeats(values: pd.DataFrame) -> None:

@@ -19,7 +19,7 @@ COMPARISON = ["name", "variant_a", "variant_b", "metric", "label", "difference",
 COMPARISON += ["p_value", "unit", "direction"]
 SUMMARY_END = ["note", "subjects"]
 AGGREGATION = ["variant", "metric", "label", "unit", "direction", "images", "low", "high", "n"]
-AGGREGATION += ["paper", "spread", "subjects", "repeats"]
+AGGREGATION += ["paper", "spread", "subjects", "repeats", "best", "best_low", "best_high"]
 STIMULUS = "stimulus"  # in the place of a subject: what has no brain behind it
 
 
@@ -101,16 +101,20 @@ def summarise_sets(
     return described[[*SUMMARY, *SUMMARY_END]].reset_index(drop=True)
 
 
-def aggregate(summary: pd.DataFrame, *, repeats: Mapping[str, int]) -> pd.DataFrame:
-    """Two means over subjects of every variant and metric, beside each other.
+def aggregate(
+    summary: pd.DataFrame, *, best: pd.DataFrame, repeats: Mapping[str, int]
+) -> pd.DataFrame:
+    """Ways to average every variant and metric over repeats and subjects, beside each other.
 
     ``images`` averages each image over the subjects, so that its interval tells how far other
     images would move it; ``paper`` is the mean over subjects of each subject's own mean, which the
     paper's tables are, with ``spread``, the standard deviation over subjects. Both are equal where
-    all subjects saw the same images.
+    all subjects saw the same images. ``best`` is as ``images``, of the best repeat of each image
+    by the metric itself.
 
     Args:
-        summary: rows of single subjects and of all.
+        summary: rows of single subjects and of all, averaged over repeats.
+        best: the same of the best repeats.
         repeats: how many reconstructions of an image each variant has.
     """
     keys = ["variant", "metric"]
@@ -119,7 +123,9 @@ def aggregate(summary: pd.DataFrame, *, repeats: Mapping[str, int]) -> pd.DataFr
     own = alone.agg(
         paper=lambda means: means.mean(skipna=False), spread=lambda means: means.std(skipna=False)
     )
-    joined = everybody.join(own, on=keys)
+    chosen = best[best["subject"] == ALL_SUBJECTS].set_index(keys)[["mean", "low", "high"]]
+    chosen.columns = ["best", "best_low", "best_high"]
+    joined = everybody.join(own, on=keys).join(chosen, on=keys)
     return joined.assign(repeats=joined["variant"].map(repeats))[AGGREGATION]
 
 
