@@ -41,8 +41,8 @@ def run():
 
     def execute(name, module):
         names = dict(vars(module))
-        if "BACKBONES" in names:
-            names["BACKBONES"] = dict(names["BACKBONES"])
+        for registry in {"BACKBONES", "PIXELS"} & names.keys():
+            names[registry] = dict(names[registry])
         exec(compile(EXAMPLES[name], f"docs/extending.md: {name}", "exec"), names)
         return names
 
@@ -196,10 +196,11 @@ def test_backbone_example(run):
 
 
 def test_metric_example(run):
-    names = run("metric", pixels)
-    black, white = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
-    assert names["colour_error"](black, black).tolist() == [0, 0]
-    assert names["colour_error"](black, white).tolist() == [1, 1]
+    measure = run("metric", pixels)["PIXELS"]["colour_error"]
+    assert "colour_error" not in pixels.PIXELS
+    stimuli = torch.zeros(2, 1, 3, 4, 4)
+    repeats = torch.cat([stimuli, stimuli + 1], dim=1)
+    assert measure(stimuli, repeats).tolist() == [[0, 1], [0, 1]]
 
 
 def test_paths_of_the_dataset_table_are_those_of_the_library():

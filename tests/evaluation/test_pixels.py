@@ -6,6 +6,7 @@ import torch
 from skimage.color import rgb2gray
 from skimage.metrics import structural_similarity
 
+from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.evaluation import pixels
 from neuraldiffuser.evaluation.consistency import repeat_consistency
 
@@ -48,21 +49,62 @@ def test_pixcorr_is_numpys(stimuli, reconstructions):
 
 
 WINDOW = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-REFERENCES = {"2d": WINDOW, "columns": WINDOW | {"channel_axis": 1}}
+REFERENCES = {"ssim_2d": WINDOW, "ssim_columns": WINDOW | {"channel_axis": 1}}
 
 
-@pytest.mark.parametrize("convention", pixels.SSIM)
-def test_ssim_is_scikit_images(convention, stimuli, reconstructions):
-    found = measure(stimuli, reconstructions)[f"ssim_{convention}"]
+@pytest.mark.parametrize("name", REFERENCES)
+def test_ssim_is_scikit_images(name, stimuli, reconstructions):
+    found = measure(stimuli, reconstructions)[name]
     for image, repeat in np.ndindex(5, 3):
         pair = rgb2gray(stimuli[image]), rgb2gray(reconstructions[image, repeat])
-        expected = structural_similarity(*pair, **REFERENCES[convention])
+        expected = structural_similarity(*pair, **REFERENCES[name])
         assert found[image, repeat] == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_two_conventions_of_ssim_differ(stimuli, reconstructions):
     found = measure(stimuli, reconstructions)
     assert np.abs(found["ssim_2d"] - found["ssim_columns"]).min() > 1e-4
+
+
+def resize_like_peers(image):
+    """To 256 and then to 425 pixels a side in [0, 1], by torchvision as MindEye's code calls it."""
+    import neuraldiffuser.torchvision_schemas  # noqa: F401  before torchvision
+
+    from torchvision.transforms import Resize
+
+    picture = torch.from_numpy(image).permute(2, 0, 1) / 255
+    for size in (256, 425):
+        picture = Resize((size, size))(picture)
+    return picture.permute(1, 2, 0).numpy()
+
+
+def test_values_at_full_size_are_those_of_the_peers_from_the_images_on():
+    """A drawn picture and noise at NSD's sizes, each metric by the peers' own calls."""
+    y, x = np.mgrid[:512, :512] / 511
+    picture = np.stack([y, (np.hypot(x - 0.5, y - 0.4) < 0.3) * 1.0, np.sin(20 * x * y) ** 2], -1)
+    drawn = np.rint(picture * 255).astype(np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, size=(512, 512, 3), dtype=np.uint8)
+    stimuli = np.stack([drawn, noise])
+    repeats = np.stack([np.stack([blend(s, noise[::-1], k) for k in (0.2, 0.7)]) for s in stimuli])
+    found = measure(stimuli[:, :425, :425], repeats, sizes=(256, 425))
+    for image, repeat in np.ndindex(2, 2):
+        pair = [
+            resize_like_peers(stimuli[image, :425, :425]),
+            resize_like_peers(repeats[image, repeat]),
+        ]
+        correlation = np.corrcoef(*(one.ravel() for one in pair))[0, 1]
+        assert found["pixcorr"][image, repeat] == pytest.approx(correlation, abs=1e-6)
+        for name, settings in REFERENCES.items():
+            expected = structural_similarity(*map(rgb2gray, pair), **settings)
+            assert found[name][image, repeat] == pytest.approx(expected, abs=1e-5)
+
+
+def test_images_smaller_than_the_window_are_refused(stimuli):
+    with pytest.raises(ConfigError) as error:
+        measure(stimuli, stimuli[:, None], sizes=(None, 10))
+    assert str(error.value) == (
+        "SSIM needs images of 11 pixels a side, but they have 10; raise evaluation.image_size."
+    )
 
 
 def test_identical_images_are_best_and_noise_makes_them_worse(stimuli, reconstructions):

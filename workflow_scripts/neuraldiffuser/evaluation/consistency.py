@@ -2,22 +2,19 @@
 
 from torch import Tensor
 
-from neuraldiffuser.evaluation.correlation import unit_rows
+from neuraldiffuser.evaluation.correlation import correlate, standardise
 
 
 def repeat_consistency(repeats: Tensor) -> Tensor:
     """Mean Pearson r over all pairs of repeats, image by image.
 
-    With unit rows u, the pairs sum to (|sum u|^2 - sum |u|^2) / 2.
-
     Args:
         repeats: (n, r, pixels), r >= 2.
 
     Returns:
-        (n,) float64.
+        (n,) float64; repeats of one colour correlate with nothing.
     """
-    unit = unit_rows(repeats)
-    number = unit.shape[1]
-    together = unit.sum(dim=1).square().sum(dim=-1)
-    alone = unit.square().sum(dim=(1, 2))
-    return (together - alone) / (number * (number - 1))
+    rows = standardise(repeats)
+    pairs = correlate(rows, rows).triu(diagonal=1)
+    number = repeats.shape[1]
+    return pairs.sum(dim=(1, 2)) / (number * (number - 1) / 2)

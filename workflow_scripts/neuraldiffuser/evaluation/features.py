@@ -11,7 +11,7 @@ from neuraldiffuser import runtime
 from neuraldiffuser.config.evaluation import Judge
 from neuraldiffuser.config.models import NetworkSettings
 from neuraldiffuser.errors import DataError
-from neuraldiffuser.evaluation.correlation import cross_correlation
+from neuraldiffuser.evaluation.correlation import correlate, standardise
 from neuraldiffuser.evaluation.distances import correlation_distance
 from neuraldiffuser.evaluation.identification import IDENTIFICATION
 from neuraldiffuser.evaluation.metrics import SET_MEASURES, detailed
@@ -30,7 +30,8 @@ def embed(network: nn.Module, images: np.ndarray, *, first_resize: int | None) -
         DataError: a network returns non-finite features.
     """
     batches = []
-    with torch.inference_mode():
+    whole_float32 = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.inference_mode(), whole_float32:
         for start in range(0, len(images), IMAGES_AT_ONCE):
             batch = to_unit_range(images[start : start + IMAGES_AT_ONCE])
             batch = batch.to(runtime.execution().device)
@@ -72,12 +73,9 @@ def measure_networks(
     for name, group in _group_by_network(judges).items():
         network = load(name)
         original = embed(network, stimuli, first_resize=first_resize)
+        compare = _Comparison(original, group)
         views = [
-            _compare(
-                original,
-                embed(network, reconstructions[:, repeat], first_resize=first_resize),
-                group,
-            )
+            compare(embed(network, reconstructions[:, repeat], first_resize=first_resize))
             for repeat in runtime.progress(
                 range(reconstructions.shape[1]), description=f"embedding with {name}", unit="repeat"
             )
@@ -94,21 +92,27 @@ def _group_by_network(judges: Iterable[Judge]) -> dict[str, list[Judge]]:
     return groups
 
 
-def _compare(
-    original: dict[str, Tensor], reconstructed: dict[str, Tensor], judges: Iterable[Judge]
-) -> dict[str, Tensor | float]:
-    """One repeat's correlations (n, n), once per node, or its quality as a set, (n,) or one."""
-    correlations: dict[str, Tensor] = {}
-    results: dict[str, Tensor | float] = {}
-    for judge in judges:
-        pair = original[judge.node], reconstructed[judge.node]
-        if judge.measure in QUALITY:
-            results[judge.name] = QUALITY[judge.measure](*pair)
-            continue
-        if judge.node not in correlations:
-            correlations[judge.node] = cross_correlation(*pair).cpu()
-        results[judge.name] = correlations[judge.node]
-    return results
+class _Comparison:
+    """Features of the stimuli, prepared once, with which those of every repeat are compared."""
+
+    def __init__(self, original: Mapping[str, Tensor], judges: Iterable[Judge]) -> None:
+        self.original = original
+        self.judges = tuple(judges)
+        correlated = {judge.node for judge in self.judges if judge.measure not in QUALITY}
+        self.standardised = {node: standardise(original[node]) for node in correlated}
+
+    def __call__(self, reconstructed: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
+        """One repeat's correlations (n, n), once per node, or its quality as a set, (n,) or one."""
+        correlations = {
+            node: correlate(rows, standardise(reconstructed[node])).cpu()
+            for node, rows in self.standardised.items()
+        }
+        return {
+            judge.name: QUALITY[judge.measure](self.original[judge.node], reconstructed[judge.node])
+            if judge.measure in QUALITY
+            else correlations[judge.node]
+            for judge in self.judges
+        }
 
 
 def _conclude(judge: Judge, views: Sequence[Tensor | float]) -> dict[str, np.ndarray | float]:
