@@ -18,6 +18,7 @@ PAGE = f"{workflow.basedir}/workflow_scripts/neuraldiffuser/reporting"
 # What each kind of artefact named in the catalogue is.
 ARTEFACTS = {
     "summary": "<results>/evaluation/summary.csv",
+    "aggregations": "<results>/evaluation/aggregations.csv",
     "comparisons": "<results>/evaluation/comparisons.csv",
     "sweep": "<results>/evaluation/sweep.csv",
     "decoding": collect(
@@ -33,7 +34,7 @@ ARTEFACTS = {
     "selections": get_selections(),
     "stimuli": "<nsd>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
     "voxels": collect("<results>/voxels/{subject}.h5", subject=get_everybody()),
-    "encoders": collect("<results>/encoders/{subject}.h5", subject=CONFIG.subjects),
+    "encoders": collect("<results>/encoders/{subject}_accuracy.csv", subject=CONFIG.subjects),
     "curves": collect(
         "<results>/decoders/{target}/{subject}/{stage}_curve.csv",
         target=DECODED_TARGETS,

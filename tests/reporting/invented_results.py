@@ -15,9 +15,12 @@ import torch
 
 from neuraldiffuser import storage
 from neuraldiffuser.config.decoder import Recipe
+from neuraldiffuser.config.evaluation import BootstrapSettings
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.diffusion.selection import choose_repeats
+from neuraldiffuser.evaluation.brain import Ceilings, find_areas
 from neuraldiffuser.evaluation.contrasts import COMPARISON, SUMMARY
+from neuraldiffuser.evaluation.encoder_accuracy import summarise_accuracy
 from neuraldiffuser.evaluation.sweep import SWEEP
 from neuraldiffuser.mini import scenes
 from neuraldiffuser.nsd.selection import Selection
@@ -60,6 +63,7 @@ class World:
 
 PATTERNS = {
     "summary": ["evaluation/summary.csv"],
+    "aggregations": ["evaluation/aggregations.csv"],
     "comparisons": ["evaluation/comparisons.csv"],
     "sweep": ["evaluation/sweep.csv"],
     "decoding": ["evaluation/decoding/subj??.csv"],
@@ -73,7 +77,7 @@ PATTERNS = {
     "control_curves": ["controls/scratch/*/*_curve.csv"],
     "decoders": ["decoders/*/subj01/*.safetensors"],
     "voxels": ["voxels/*.h5"],
-    "encoders": ["encoders/*.h5"],
+    "encoders": ["encoders/*_accuracy.csv"],
     "calibrations": ["calibrations/*/*.json"],
     "models": ["models/**/*.json"],
     "stimuli": ["../nsd_stimuli.hdf5"],
@@ -203,7 +207,13 @@ def write_summaries(world: World) -> None:
                 )
     columns = ["variant", "subject", "metric", "mean", "low", "high", "n", "unit", "direction"]
     path = world.results / "evaluation"
-    storage.write_table(path / "summary.csv", pd.DataFrame(summary, columns=columns))
+    table = pd.DataFrame(summary, columns=columns)
+    storage.write_table(path / "summary.csv", table)
+    everybody = table[table["subject"] == "all"].rename(columns={"mean": "images"})
+    ways = everybody.assign(paper=everybody["images"] + 0.001, spread=0.012, repeats=REPEATS)
+    best = ways["images"].where(~ways["metric"].isin(["consistency"])) + 0.05
+    ways = ways.assign(best=best, best_low=best - 0.02, best_high=best + 0.02)
+    storage.write_table(path / "aggregations.csv", ways)
     columns = ["name", "variant_a", "variant_b", "metric", "difference", "low", "high", "n"]
     storage.write_table(path / "comparisons.csv", pd.DataFrame(comparisons, columns=columns))
 
@@ -405,13 +415,15 @@ def write_brains(world: World) -> None:
         )
         correlation = np.sqrt(selection.noise_ceiling / 100)
         correlation *= rng.normal(0.8, 0.08, len(correlation))
-        storage.write_arrays(
-            world.results / f"encoders/{subject}.h5",
-            {
-                "correlation": correlation.astype(np.float32),
-                "noise_ceiling": selection.noise_ceiling,
-                "roi": selection.roi,
-            },
+        accuracy = summarise_accuracy(
+            correlation,
+            ceilings=Ceilings(percent=selection.noise_ceiling, trials=np.array([3])),
+            areas=find_areas(selection.roi),
+            bootstrap=BootstrapSettings(draws=100),
+        )
+        storage.write_table(
+            world.results / f"encoders/{subject}_accuracy.csv",
+            accuracy.assign(split="test", note="invented images"),
         )
         anatomy = regions.read_anatomy(None, volume_shape=selection.volume_shape)
         picture = world.results / f"figures/regions_{subject}"

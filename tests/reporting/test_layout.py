@@ -20,7 +20,7 @@ def written_numbers(entries):
     numbers = set()
     for entry in entries[entries["value"].notna()].itertuples():
         write = words.write_published if entry.origin == "paper" else words.write_number
-        ends = [entry.low, entry.high] if entry.origin == "ours" else []
+        ends = [entry.low, entry.high, entry.spread] if entry.origin == "ours" else []
         numbers.add(write(entry.value, unit=entry.unit).removesuffix(" %"))
         numbers |= {
             words.write_number(end, unit=entry.unit).removesuffix(" %")
@@ -103,7 +103,7 @@ ROWS = [  # inside, outside, without an interval, and what only the paper has
 @pytest.fixture
 def compared():
     """One row of ours beside the paper's."""
-    entries = pd.DataFrame(ROWS, columns=COLUMNS).assign(row="guided", n=1000, note="")
+    entries = pd.DataFrame(ROWS, columns=COLUMNS).assign(row="guided", n=1000, note="", spread=None)
     rival = entries[entries["origin"] == "paper"].assign(row="rival", value=0.5)
     entries = pd.concat([entries, rival], ignore_index=True)
     return tables.Table("Title", "Caption.", entries, metrics_in_rows=False)
@@ -156,9 +156,11 @@ def test_rows_follow_the_papers_order(world, paper_experiment):  # noqa: F811
     [part] = layout.lay_out_parts(make(world, "table1", paper_experiment), comparable=True)
     labels = [line.label for line in part.lines]
     assert labels[0] == "MindReader"
-    assert labels[-2:] == [
+    assert labels[-4:] == [
         "NeuralDiffuser",
         "NeuralDiffuser, best of 5 (rule undefined in the paper)",
+        "NeuralDiffuser, averaged as in the paper",
+        "NeuralDiffuser, best of 5 by each metric itself",
     ]
 
 

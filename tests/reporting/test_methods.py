@@ -96,3 +96,12 @@ def test_the_encoders_part_in_guidance_is_told(config):
     assert "takes no part in decoding or guidance" in tell(config, "guided")["Encoding models"]
     guides = tell(config, "guided", "brain_encoding")["Encoding models"]
     assert "It guides brain encoding, whose brain correlation it therefore cannot judge" in guides
+
+
+def test_which_voxels_judge_is_told_where_only_some_guide(config):
+    halved = EncoderSettings(share=0.5)
+    guidance = config.reconstruction.guidance.model_copy(update={"encoder": halved})
+    changed = config.reconstruction.model_copy(update={"guidance": guidance})
+    told = tell(config.model_copy(update={"reconstruction": changed}), "brain_encoding")
+    words = "through 50 % of the voxels in its regions, drawn at random; the others judge"
+    assert words in told["Encoding models"]

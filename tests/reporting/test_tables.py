@@ -222,6 +222,7 @@ def test_other_functions_and_selections_stand_in_table_2_by_name(world, further)
     assert list(values.index) == [
         "κ 0",
         "κ 300\u202f000, η 0.2",
+        "κ 300\u202f000, η 0.2, averaged as in the paper",
         "κ 300\u202f000, η 0.2, best repeat by decoded features",
         "CLIP layers + colours, η 0.2",
         "brain encoding, η 1",
@@ -288,6 +289,98 @@ def test_identification_of_one_repeat_is_marked_where_others_have_all_together(
     text = layout.to_markdown(table, comparable=False)
     assert text.count(" ‡") == len(marked) + expected
     assert ("- ‡ identified from one repeat" in text) == bool(expected)
+
+
+@pytest.fixture
+def judged(further, tmp_path):
+    """The same where half of the voxels guided: the others' correlations are smaller by 0.01."""
+    [path], experiment = further
+    table = storage.read_table(path)
+    brain = table[table["metric"].str.startswith("brain") & (table["variant"] != "unguided")]
+    others = brain.assign(metric=brain["metric"] + "_judged", mean=brain["mean"] - 0.01)
+    seen = brain[brain["variant"] == "guided"].assign(variant="stimulus", mean=0.9)
+    seen = [seen, seen.assign(metric=seen["metric"] + "_judged", mean=0.8)]
+    storage.write_table(tmp_path / "judged.csv", pd.concat([table, others, *seen]))
+    return [tmp_path / "judged.csv"], experiment
+
+
+@pytest.mark.parametrize("name", ["table2", "table4"])
+def test_voxels_that_guide_nothing_judge_every_variant(world, judged, name):
+    table = make_further(world, name, judged)
+    entries = table.entries.query("origin == 'ours' and metric == 'brain_correlation_V1'")
+    apart = entries[~entries["row"].str.endswith("averaged as in the paper")]
+    assert set(apart["note"]) == {"over the voxels that guide no variant"}
+    assert apart[apart["row"].str.endswith("the stimulus itself")]["value"].eq(0.8).all()
+    text = layout.to_markdown(table, comparable=False)
+    assert "†" not in text
+    assert "over the voxels that guide no variant.\n" in text
+    summary = storage.read_table(judged[0][0]).set_index(["variant", "subject", "metric"])["mean"]
+    who, row = {"table2": ("all", "brain encoding, η 1"), "table4": ("subj02", "subj02")}[name]
+    found = apart.set_index("row")["value"][row]
+    assert found == summary["brain_encoding", who, "brain_correlation_V1_judged"]
+
+
+def test_where_no_encoder_guided_all_voxels_judge(world, experiment, judged):
+    table = make_further(world, "table2", (judged[0], experiment))
+    entries = table.entries.query("origin == 'ours' and metric == 'brain_correlation_V1'")
+    assert entries.set_index("row")["value"]["the stimulus itself"] == 0.9
+    assert entries[entries["row"] != "brain encoding, η 1"]["note"].isna().all()
+
+
+def test_ways_to_average_stand_beside_each_other(world, experiment):
+    table = make(world, "table1", experiment)
+    values = table.entries.query("origin == 'ours' and metric == 'pixcorr'").set_index("row")
+    ways = ["NeuralDiffuser", "NeuralDiffuser, averaged as in the paper"]
+    ways.append("NeuralDiffuser, best of 5 by each metric itself")
+    assert list(values.index) == ways
+    np.testing.assert_allclose(values["value"] - values["value"].iloc[0], [0, 0.001, 0.05])
+    cells = {
+        line.label: line.cells[0].text
+        for line in layout.lay_out_parts(table, comparable=False)[0].lines
+    }
+    assert cells[ways[1]].endswith(" ± 0.012")
+    assert " § [" in cells[ways[2]]
+    text = layout.to_markdown(table, comparable=False)
+    assert "- § of the best repeat of each image by this very metric" in text
+    assert r"$\pm$ 0.012" in layout.to_latex(table, comparable=False)
+
+
+def test_in_table_2_the_headline_alone_is_averaged_twice(world, experiment):
+    entries = make(world, "table2", experiment).entries.query("origin == 'ours'")
+    twice = entries[entries["row"].str.endswith("averaged as in the paper")]
+    assert set(twice["row"]) == {"κ 300\u202f000, η 0.2, averaged as in the paper"}
+    assert not entries["row"].str.contains("by each metric itself").any()
+    assert len(twice) == 13
+
+
+def test_retrieval_in_table_1_has_the_interval_over_images(world, experiment):
+    entries = make(world, "table1", experiment).entries.set_index(["row", "metric"])
+    found = entries.loc[("NeuralDiffuser", "brain_retrieval")].query("origin == 'ours'").iloc[0]
+    table = storage.read_table(world.paths("predictors")[0])
+    row = table.query(
+        "split == 'test' and predictor == 'decoder' and measure == 'brain_retrieval_vote_drawn'"
+    ).iloc[0]
+    assert found[["value", "low", "high"]].tolist() == row[["mean", "low", "high"]].tolist()
+
+
+def test_notes_of_numbers_stand_below_with_the_metrics_that_have_them():
+    columns = ["origin", "row", "metric", "label", "value", "note", "difference"]
+    rows = [
+        ("ours", "a", "x", "X", 1.0, "40 of 48 images", None),
+        ("ours", "b", "x", "X", 1.0, "40 of 48 images", None),
+        ("ours", "a", "y", "Y", 1.0, "40 of 48 images", None),
+        ("ours", "a", "z", "Z", None, "not computed: no weights", None),
+        ("ours", "b", "z", "Z", None, None, None),
+        ("ours", "a", "w", "W", 1.0, tables.OF_ONE_REPEAT, None),
+    ]
+    entries = pd.DataFrame(rows, columns=columns)
+    notes = layout.list_notes(tables.Table("", "", entries))
+    assert notes == [
+        f"‡ {tables.OF_ONE_REPEAT}.",
+        "X; Y: 40 of 48 images.",
+        "Z: not computed: no weights.",
+        "Z: not computed.",
+    ]
 
 
 def test_without_an_encoder_that_guides_nothing_is_marked(world, experiment):

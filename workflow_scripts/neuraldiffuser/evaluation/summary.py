@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from neuraldiffuser.config.evaluation import BootstrapSettings, ComparisonSettings
+from neuraldiffuser.config.reconstruction import STIMULUS
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.images import name_ids
 from neuraldiffuser.evaluation.metrics import Metric
@@ -20,7 +21,6 @@ COMPARISON += ["p_value", "unit", "direction"]
 SUMMARY_END = ["note", "subjects"]
 AGGREGATION = ["variant", "metric", "label", "unit", "direction", "images", "low", "high", "n"]
 AGGREGATION += ["paper", "spread", "subjects", "repeats", "best", "best_low", "best_high"]
-STIMULUS = "stimulus"  # in the place of a subject: what has no brain behind it
 
 
 def choose_conventions(values: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:

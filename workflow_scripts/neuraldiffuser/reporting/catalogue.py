@@ -21,8 +21,8 @@ FIGURES: dict[str, tuple[str, ...]] = {
 }
 
 TABLES: dict[str, tuple[str, ...]] = {
-    "table1": ("summary", "predictors"),
-    "table2": ("summary",),
+    "table1": ("summary", "aggregations", "predictors"),
+    "table2": ("summary", "aggregations"),
     "table3": ("summary", "retrieval"),
     "table4": ("summary",),
     "retrieval_by_embedding": ("predictors", "retrieval"),

@@ -6,7 +6,7 @@ A figure is made in three steps: pick the rows it plots, draw them, put the resu
 The picked rows are saved beside the picture, so that every mark can be looked up.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from neuraldiffuser import storage
+from neuraldiffuser.config.reconstruction import STIMULUS
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.metrics import AREAS, brain_metric
-from neuraldiffuser.nsd import rois
 from neuraldiffuser.reporting import (
     decoder_figures,
     labels,
@@ -31,15 +31,13 @@ from neuraldiffuser.reporting.sources import Sources
 
 BINS = np.arange(0.0, 102.5, 2.5)  # noise ceiling, % of variance
 AREA_METRICS = {brain_metric(area): label for area, (label, _) in AREAS.items()}
-REGION_LABELS = {name: name for name in rois.LABELS} | {
-    rois.HIGHER: "Higher Vis.",
-    rois.WHOLE: "Whole Vis.",
-}
 NOT_COMPUTED = "not computed"
 MARKED = (
     f"Where a variant is marked {labels.SCORED}, this very model guided it: there the value says "
     "how well the guidance was followed, not how good the image is."
 )
+
+UNMARKED = "No voxel that is compared here took part in guidance."
 
 
 def draw_differences(sources: Sources, experiment: Presentation) -> Figure:
@@ -167,7 +165,7 @@ def pick_summary(summary: pd.DataFrame, experiment: Presentation) -> pd.DataFram
     if summary.empty:
         return summary
     metrics = {name: rank for rank, name in enumerate(labels.choose_metrics(experiment))}
-    variants = {name: rank for rank, name in enumerate(experiment.run)}
+    variants = {name: rank for rank, name in enumerate([*experiment.run, STIMULUS])}
     chosen = summary[summary["metric"].isin(metrics) & summary["variant"].isin(variants)]
     ranks = chosen.assign(
         metric_rank=chosen["metric"].map(metrics), variant_rank=chosen["variant"].map(variants)
@@ -209,13 +207,16 @@ def _add_subject_legend(figure: MatplotlibFigure, ax: Axes, markers: dict[str, s
 
 def draw_brain_correlation(sources: Sources, experiment: Presentation) -> Figure:
     """Brain correlation by region of every variant but the columns of the sweep."""
-    data = pick_brain_correlation(sources.table("summary"), experiment)
-    variants = experiment.variants
-    looks = style.variant_colours(list_beside_sweep(experiment))
+    summary = sources.table("summary")
+    data, scored = (
+        pick_brain_correlation(summary, experiment),
+        labels.list_scored(summary, experiment),
+    )
+    looks = style.variant_colours([*list_beside_sweep(experiment), STIMULUS])
     here = set(data["series"])
-    named = {labels.mark_scored(name, variants): name for name in looks}
-    colours = {label: looks[name] for label, name in named.items() if label in here}
-    marked = any(labels.is_guided_by_encoder(named[label], variants) for label in colours)
+    named = {name: labels.mark_scored(name, scored) for name in looks}
+    colours = {label: looks[name] for name, label in named.items() if label in here}
+    marked = any(name in scored for name, label in named.items() if label in here)
     figure, (ax,) = style.new_figure(width=8.4, height=3.3)
     plots.plot_regions(data, ax=ax, colours=colours, markers={"all": "o", "stimulus": "o"})
     if len(data):
@@ -226,8 +227,9 @@ def draw_brain_correlation(sources: Sources, experiment: Presentation) -> Figure
         caption="An encoding model predicts the responses to a reconstruction; the value is their "
         "correlation with the measured responses (mean of a test image's trials), region by "
         "region, averaged over subjects, with bootstrap intervals over images. "
-        + (MARKED if marked else "The model took no part in guidance."),
-        alt=_tell_regions(data, experiment),
+        "The stimulus, seen by the same model, bounds what a reconstruction could reach. "
+        + (MARKED if marked else UNMARKED),
+        alt=_tell_regions(data, experiment, scored),
         data=data,
         image=style.encode_figure(figure),
     )
@@ -238,15 +240,16 @@ def pick_brain_correlation(summary: pd.DataFrame, experiment: Presentation) -> p
     columns = ["region", "series", "subject", "value", "low", "high", "n"]
     if summary.empty:
         return pd.DataFrame(columns=columns)
-    rows = pick_summary(summary, experiment)
+    scored = labels.list_scored(summary, experiment)
+    rows = pick_summary(labels.take_judging_voxels(summary, experiment), experiment)
     rows = rows[
         rows["metric"].isin(AREA_METRICS)
         & (rows["subject"] == "all")
-        & rows["variant"].isin(list_beside_sweep(experiment))
+        & rows["variant"].isin([*list_beside_sweep(experiment), STIMULUS])
     ]
     named = rows.assign(
         region=rows["metric"].map(AREA_METRICS),
-        series=[labels.mark_scored(name, experiment.variants) for name in rows["variant"]],
+        series=[labels.mark_scored(name, scored) for name in rows["variant"]],
         value=rows["mean"],
     )
     return named[columns].reset_index(drop=True)
@@ -267,10 +270,10 @@ def _stands_alone(name: str, experiment: Presentation) -> bool:
     return own and not labels.is_of_sweep(name, experiment)
 
 
-def _tell_regions(data: pd.DataFrame, experiment: Presentation) -> str:
+def _tell_regions(data: pd.DataFrame, experiment: Presentation, scored: Collection[str]) -> str:
     if data.empty:
         return "No brain correlation has been measured."
-    wanted = labels.mark_scored(experiment.report.headline, experiment.variants)
+    wanted = labels.mark_scored(experiment.report.headline, scored)
     part = data[data["series"] == wanted]
     told = [f"{row.region} {words.write_number(row.value)}" for row in part.itertuples()]
     return f"{wanted}: " + ", ".join(told) + "."
@@ -320,7 +323,8 @@ def count_noise_ceilings(sources: Sources) -> pd.DataFrame:
 
 def draw_encoder_accuracy(sources: Sources, experiment: Presentation) -> Figure:
     """Held-out accuracy of the encoding models by region, beside the noise ceiling."""
-    data = average_encoder_accuracy(sources)
+    accuracy = read_encoder_accuracy(sources)
+    data = pick_encoder_accuracy(accuracy)
     figure, (ax,) = style.new_figure(width=7.2, height=3.0)
     colours = {"encoder": style.BLUE, "noise ceiling": style.GREY}
     markers = plots.subject_markers(experiment.subjects)
@@ -331,30 +335,42 @@ def draw_encoder_accuracy(sources: Sources, experiment: Presentation) -> Figure:
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return Figure(
         title="Accuracy of the encoding models",
-        caption="Correlation between predicted and measured responses to held-out images, averaged "
-        "over the voxels of a region; grey is the highest correlation that the voxels' noise "
-        "allows. A mark per subject. Brain correlation is only as good as these models.",
+        caption="Correlation between predicted and measured responses to test images, averaged "
+        "over the voxels of an area; grey is the highest correlation that the voxels' noise "
+        f"allows. A mark per subject. {_tell_images(accuracy)}"
+        "Brain correlation is only as good as these models.",
         alt=_tell_encoder(data),
         data=data,
         image=style.encode_figure(figure),
     )
 
 
-def average_encoder_accuracy(sources: Sources) -> pd.DataFrame:
-    """Means over a region's voxels: region, series, subject, value (low and high are empty)."""
-    rows = []
-    for who, path in sources.files("encoders"):
-        regions = rois.regions(storage.read_array(path, "roi"))
-        correlation = storage.read_array(path, "correlation")
-        attainable = np.sqrt(storage.read_array(path, "noise_ceiling") / 100)
-        for region, label in REGION_LABELS.items():
-            chosen = regions[region]
-            for series, values in (("encoder", correlation), ("noise ceiling", attainable)):
-                if chosen.any():
-                    mean = float(values[chosen].mean(dtype=np.float64))
-                    rows.append((label, series, who["subject"], mean))
+def read_encoder_accuracy(sources: Sources) -> pd.DataFrame:
+    """Accuracy of every subject's encoder on test images, by area, as its rule measured it."""
+    parts = [
+        storage.read_table(path).assign(**who) for who, path in sources.files("encoders")
+    ]
+    if not parts:
+        return pd.DataFrame(columns=["subject", "area", "correlation", "ceiling", "note"])
+    table = pd.concat(parts, ignore_index=True)
+    return table[table["split"] == TEST]
+
+
+def pick_encoder_accuracy(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Means over an area's voxels: region, series, subject, value (low and high are empty)."""
+    rows = [
+        (AREAS[row.area][0], series, row.subject, value)
+        for row in accuracy.itertuples()
+        for series, value in (("encoder", row.correlation), ("noise ceiling", row.ceiling))
+    ]
     data = pd.DataFrame(rows, columns=["region", "series", "subject", "value"])
     return data.assign(low=np.nan, high=np.nan)
+
+
+def _tell_images(accuracy: pd.DataFrame) -> str:
+    """What the images were to the models."""
+    notes = accuracy["note"].unique()
+    return f"The images: {'; '.join(notes)}. " if len(notes) else ""
 
 
 def _tell_encoder(data: pd.DataFrame) -> str:

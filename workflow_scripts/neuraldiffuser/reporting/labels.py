@@ -1,6 +1,6 @@
 """What things are called in tables and figures."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import pandas as pd
 
@@ -8,7 +8,13 @@ from neuraldiffuser.config.evaluation import Judge
 from neuraldiffuser.config.reconstruction import Selection, Term, Variant
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.contrasts import RETRIEVAL, SINGLE_LAYERS
-from neuraldiffuser.evaluation.metrics import Metric, list_ensembled, metrics_of
+from neuraldiffuser.evaluation.metrics import (
+    AREAS,
+    Metric,
+    brain_metric,
+    list_ensembled,
+    metrics_of,
+)
 from neuraldiffuser.evaluation.predictors import DECODER, RIDGE, SCRATCH
 from neuraldiffuser.evaluation.retrieval import VOTE
 from neuraldiffuser.reporting import words
@@ -27,6 +33,8 @@ GROUP_OF_KIND = {"pixels": LOW, "repeats": REPEATS, "brain": BRAIN, "set": QUALI
 GROUP_OF_LEVEL = {"early": LOW, "middle": LOW, "late": HIGH}
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 SCORED = "†"  # marks brain correlations of images that their own judge guided
+JUDGED_APART = "over the voxels that guide no variant"
+CHOSEN = "§"  # marks what was chosen by the very metric that measures it
 SINGLE = "‡"  # marks measures of one repeat for which the repeats of others act together
 # What images follow under each guidance function.
 FOLLOWED = {"clip_layers": "features", "encoder": "voxels", "color": "colours"}
@@ -45,6 +53,39 @@ def choose_metrics(experiment: Presentation) -> dict[str, Metric]:
     known = metrics_in_order(experiment.judges)
     chosen = experiment.report.metrics or tuple(known)
     return {name: known[name] for name in chosen}
+
+
+def take_judging_voxels(summary: pd.DataFrame, experiment: Presentation) -> pd.DataFrame:
+    """The summary with brain correlations over the voxels that guide nothing, where some guide.
+
+    Where no encoder guided, or all voxels guided, it stays as it is. The note says so.
+    """
+    judged = {brain_metric(area, judged=True): brain_metric(area) for area in AREAS}
+    if summary.empty or not _is_judged_apart(summary, experiment):
+        return summary
+    taken = summary[summary["metric"].isin(judged)]
+    others = summary[~summary["metric"].isin([*judged, *judged.values()])]
+    notes = [
+        "; ".join([JUDGED_APART, *([note] if isinstance(note, str) and note else [])])
+        for note in taken.get("note", pd.Series("", index=taken.index))
+    ]
+    renamed = taken.assign(metric=taken["metric"].map(judged), note=notes)
+    return pd.concat([others, renamed], ignore_index=True)
+
+
+def list_scored(summary: pd.DataFrame, experiment: Presentation) -> list[str]:
+    """The variants whose brain correlations are those of the very voxels that guided them."""
+    if _is_judged_apart(summary, experiment):
+        return []
+    variants = experiment.variants
+    return [name for name in variants if is_guided_by_encoder(name, variants)]
+
+
+def _is_judged_apart(summary: pd.DataFrame, experiment: Presentation) -> bool:
+    """Whether an encoder guided a variant and other voxels judge all of them."""
+    guided = any(is_guided_by_encoder(name, experiment.variants) for name in experiment.run)
+    known = {brain_metric(area, judged=True) for area in AREAS}
+    return guided and not summary.empty and bool(summary["metric"].isin(known).any())
 
 
 def find_single(summary: pd.DataFrame, experiment: Presentation) -> pd.Series:
@@ -141,10 +182,9 @@ def is_guided_by_encoder(name: str, variants: Mapping[str, Variant]) -> bool:
     return "encoder" in variants[name].terms
 
 
-def mark_scored(name: str, variants: Mapping[str, Variant]) -> str:
+def mark_scored(name: str, scored: Collection[str]) -> str:
     """A variant's name beside its brain correlations, marked where their judge guided it."""
-    mark = f" {SCORED}" if is_guided_by_encoder(name, variants) else ""
-    return label_variant(name) + mark
+    return label_variant(name) + (f" {SCORED}" if name in scored else "")
 
 
 def is_of_sweep(name: str, experiment: Presentation) -> bool:

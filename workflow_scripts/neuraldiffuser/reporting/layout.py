@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from neuraldiffuser.reporting import words
-from neuraldiffuser.reporting.labels import ARROWS, GROUPS, SCORED, SINGLE
+from neuraldiffuser.reporting.labels import ARROWS, CHOSEN, GROUPS, SCORED, SINGLE
 from neuraldiffuser.reporting.tables import MARKS, OURS, PAPER, PENDING, Table
 
 EMPTY = "\N{EN DASH}"
@@ -94,16 +94,28 @@ def list_notes(table: Table) -> list[str]:
     pending = table.entries[table.entries["origin"] == PENDING]
     reasons = pending.groupby("note", sort=False)["row"].agg(list)
     notes = [f"{'; '.join(rows)}: {reason}." for reason, rows in reasons.items()]
-    missing = table.entries[(table.entries["origin"] == OURS) & table.entries["value"].isna()]
-    missing = missing[missing["metric"].notna()]
-    told = dict.fromkeys(
-        f"{label}: {note or 'not computed'}."
-        for label, note in zip(missing["label"], missing["note"].fillna(""), strict=True)
-    )
+    ours = table.entries[(table.entries["origin"] == OURS) & table.entries["metric"].notna()]
+    told = _tell_notes(ours)
     noted = set(table.entries["note"])
     marked = [f"{mark} {note}." for note, mark in MARKS.items() if note in noted]
     verdicts = [f"{VERDICTS}."] if table.entries["difference"].notna().any() else []
     return [*notes, *marked, *verdicts, *told]
+
+
+def _tell_notes(ours: pd.DataFrame) -> list[str]:
+    """The notes of entries that no mark stands for, each once, with the metrics that have it."""
+    plain = (
+        ours["note"]
+        .fillna("")
+        .mask(ours["value"].isna() & (ours["note"].fillna("") == ""), "not computed")
+    )
+    noted = ours.assign(note=plain)[(plain != "") & ~plain.isin(list(MARKS))]
+    metrics = noted.groupby("note", sort=False)["label"].unique()
+    everything = ours["label"].nunique()
+    return [
+        f"{'Every metric' if len(names) == everything > 1 else '; '.join(names)}: {note}."
+        for note, names in metrics.items()
+    ]
 
 
 def _lay_out_part(
@@ -155,6 +167,9 @@ def _fill_cells(entries: pd.DataFrame, *, comparable: bool) -> dict[tuple[str, s
 
 
 def _write_interval(entry: tuple) -> str:
+    """An interval, or the spread over subjects."""
+    if not words.is_missing(entry.spread):
+        return f"± {words.write_number(entry.spread, unit=entry.unit).removesuffix(' %')}"
     if words.is_missing(entry.low) or words.is_missing(entry.high):
         return ""
     return words.write_interval(entry.low, entry.high, unit=entry.unit).removesuffix(" %")
@@ -211,6 +226,10 @@ LATEX = {
     words.MINUS: r"$-$",
     SCORED: r"$\dagger$",
     SINGLE: r"$\ddagger$",
+    CHOSEN: r"\S{}",
+    "±": r"$\pm$",
+    "“": "``",
+    "”": "''",
     "Δ": r"$\Delta$",
     INSIDE: r"$\checkmark$",
     OUTSIDE: r"$\times$",

@@ -272,15 +272,27 @@ def _tell_encoding(description: Description) -> str:
         for name in description.reconstruction.run
         if labels.is_guided_by_encoder(name, variants)
     ]
-    part = (
-        f"It guides {words.join_words(guided)}, whose brain correlation it therefore cannot judge, "
-        "and takes no other part in decoding or guidance."
-        if guided
-        else "It takes no part in decoding or guidance."
-    )
+    share = description.reconstruction.guidance.encoder.share
+    part = "It takes no part in decoding or guidance."
+    if guided:
+        part = f"It guides {words.join_words(guided)}, {_tell_judging(share)}"
     return (
         f"A GNet-style encoding model per subject, {ENCODERS[description.encoding.source]}, "
         f"predicts the response of every voxel to an image. {part}"
+    )
+
+
+def _tell_judging(share: float) -> str:
+    """What judges brain correlation where a share of the voxels guides."""
+    if share < 1:
+        return (
+            f"through {100 * share:.0f} % of the voxels in its regions, drawn at random; the "
+            "others judge the brain correlation of every variant. Both parts share the noise of "
+            "the same trials."
+        )
+    return (
+        "whose brain correlation it therefore cannot judge, and takes no other part in decoding "
+        "or guidance."
     )
 
 

@@ -50,6 +50,10 @@ def _subject(path: Path) -> dict[str, str]:
     return {"subject": path.stem}
 
 
+def _subject_of_accuracy(path: Path) -> dict[str, str]:
+    return {"subject": path.stem.removesuffix("_accuracy")}
+
+
 def _variant_and_subject(path: Path) -> dict[str, str]:
     return {"variant": path.parts[-3], "subject": path.parts[-2]}
 
@@ -71,13 +75,14 @@ def _control_training(path: Path) -> dict[str, str]:
 
 IDENTITIES: dict[str, Callable[[Path], dict[str, str]]] = {
     "summary": _nobody,
+    "aggregations": _nobody,
     "comparisons": _nobody,
     "sweep": _nobody,
     "stimuli": _nobody,
     "decoding": _subject,
     "retrieval": _subject,
     "voxels": _subject,
-    "encoders": _subject,
+    "encoders": _subject_of_accuracy,
     "images": _variant_and_subject,
     "brains": _variant_and_subject,
     "thumbnails": _variant_and_stem,

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from neuraldiffuser import storage
+from neuraldiffuser.config.reconstruction import STIMULUS
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.contrasts import CONTROLS, parse_retrieval
 from neuraldiffuser.evaluation.metrics import brain_metric
@@ -32,9 +33,18 @@ SCORED_BY_ITS_GUIDE = (
 )
 OF_ONE_REPEAT = (
     "identified from one repeat, where all repeats of an image act together elsewhere, so this "
-    "identification is not comparable with the other rows of ours"
+    "identification is not comparable with the other rows of ours; MindEye's, which is, stands in "
+    "evaluation/summary.csv"
 )
-MARKS = {SCORED_BY_ITS_GUIDE: labels.SCORED, OF_ONE_REPEAT: labels.SINGLE}
+OF_BEST_REPEAT = (
+    "of the best repeat of each image by this very metric, which needs the stimulus to choose: an "
+    "upper bound, not a result"
+)
+MARKS = {
+    SCORED_BY_ITS_GUIDE: labels.SCORED,
+    OF_ONE_REPEAT: labels.SINGLE,
+    OF_BEST_REPEAT: labels.CHOSEN,
+}
 
 # column of the paper's tables: (name of our metric, factor from the paper's unit to ours)
 PERCENT = 0.01
@@ -94,6 +104,7 @@ ENTRY = [
     "difference",
     "within",
     "note",
+    "spread",
 ]
 
 
@@ -228,7 +239,33 @@ def pick_headline(sources: Sources, experiment: Presentation) -> pd.DataFrame:
     chosen = chosen.sort_values("variant", key=lambda v: v.map(rank), kind="stable")
     retrieval = _pooled_retrieval(sources, experiment).assign(variant=headline)
     both = pd.concat([chosen, retrieval], ignore_index=True)
-    return _as_entries(both, both["variant"].map(names))
+    aggregated = _aggregation_entries(sources, experiment, row=METHOD)
+    shown = aggregated["group"].isin((labels.LOW, labels.HIGH))
+    ours = _as_entries(both, both["variant"].map(names))
+    return pd.concat([ours, aggregated[shown]], ignore_index=True)
+
+
+def _aggregation_entries(sources: Sources, experiment: Presentation, *, row: str) -> pd.DataFrame:
+    """Other ways to average the headline variant: as the paper, and over the best repeats."""
+    found = sources.table("aggregations")
+    known = labels.choose_metrics(experiment)
+    found = found[found["variant"].eq(experiment.report.headline) & found["metric"].isin(known)]
+    found = found.sort_values("metric", key=lambda m: m.map(list(known).index), kind="stable")
+    described = [describe_metric(name, experiment) for name in found["metric"]]
+    head = found[["metric", "n"]].reset_index(drop=True).join(pd.DataFrame(described))
+    columns = found.reset_index(drop=True)
+    as_paper = head.assign(
+        row=f"{row}, {AS_THE_PAPER}", value=columns["paper"], spread=columns["spread"]
+    )
+    of_best = head.assign(
+        row=f"{row}, best of {columns['repeats'].max()} {BY_ITSELF}",
+        value=columns["best"],
+        low=columns["best_low"],
+        high=columns["best_high"],
+        note=OF_BEST_REPEAT,
+    )
+    both = pd.concat([as_paper, of_best], ignore_index=True).assign(origin=OURS)
+    return both.loc[both["value"].notna()].reindex(columns=ENTRY)
 
 
 def _pooled_retrieval(sources: Sources, experiment: Presentation) -> pd.DataFrame:
@@ -250,15 +287,21 @@ def pick_variants(sources: Sources, experiment: Presentation) -> pd.DataFrame:
         experiment.variants,
     )
     names = {name: name_variant_row(name, experiment) for name in brain}
-    chosen = summary[summary["variant"].isin(brain) & (summary["subject"] == "all")]
-    chosen = chosen.sort_values("variant", key=lambda v: v.map(brain.index), kind="stable")
+    everybody = summary[summary["subject"] == "all"]
+    parts = []
+    for name, row in names.items():
+        parts.append(_as_entries(everybody[everybody["variant"] == name], row))
+        if name == experiment.report.headline:
+            aggregated = _aggregation_entries(sources, experiment, row=row)
+            parts.append(aggregated[aggregated["row"].str.endswith(AS_THE_PAPER)])
+    parts.append(_as_entries(everybody[everybody["variant"] == STIMULUS], THE_STIMULUS))
     waiting = [
         {"origin": PENDING, "row": names[name], "note": "pending: not run in this experiment"}
         for name in brain
         if name not in experiment.run and _belongs_to_table_2(name, experiment)
     ]
-    ours = _as_entries(chosen, chosen["variant"].map(names))
-    return pd.concat([ours, pd.DataFrame(waiting)], ignore_index=True)
+    parts.append(pd.DataFrame(waiting))
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
 
 
 def _belongs_to_table_2(name: str, experiment: Presentation) -> bool:
@@ -288,6 +331,7 @@ def pick_brain_guidance(sources: Sources, experiment: Presentation) -> pd.DataFr
     beside = {
         BRAIN_ENCODING: {subject: subject for subject in experiment.subjects},
         headline: {who: f"{who}, {labels.label_variant(headline)}" for who in experiment.subjects},
+        STIMULUS: {who: f"{who}, {THE_STIMULUS}" for who in experiment.subjects},
     }
     summary = _summary_entries(sources, experiment)
     parts = []
@@ -382,6 +426,9 @@ def _rank_decoder(found: tuple[dict[str, str], Path]) -> tuple[int, int]:
 METHOD = "NeuralDiffuser"
 BRAIN_ENCODING = "brain_encoding"
 CHANCE = "chance"
+AS_THE_PAPER = "averaged as in the paper"
+THE_STIMULUS = "the stimulus itself"
+BY_ITSELF = "by each metric itself"
 POOL_ENDINGS = {DRAWN: "", ALL: "_all"}
 STAGE_ENDINGS = {"pretrained": "pretraining", "finetuned": "subject"}
 
@@ -394,6 +441,15 @@ def name_size_row(target: str) -> str:
     return "g (each layer)" if is_guidance(target) else labels.label_target(target)
 
 
+# How a table says what its two ways to average are.
+WAYS = (
+    "Intervals are over images, each averaged over repeats and subjects first; "
+    f"\N{LEFT DOUBLE QUOTATION MARK}{AS_THE_PAPER}\N{RIGHT DOUBLE QUOTATION MARK} is the mean over "
+    "subjects of their own means, ± their standard deviation. The two means differ only where "
+    "subjects saw different images."
+)
+
+
 def _as_entries(rows: pd.DataFrame, row: pd.Series | str) -> pd.DataFrame:
     """Rows of ours as entries, metric by metric in the tables' order."""
     return rows.assign(origin=OURS, row=row).reindex(columns=ENTRY)
@@ -401,22 +457,19 @@ def _as_entries(rows: pd.DataFrame, row: pd.Series | str) -> pd.DataFrame:
 
 def _summary_entries(sources: Sources, experiment: Presentation) -> pd.DataFrame:
     """The summary in the tables' order, with the metrics' headings."""
-    summary = sources.table("summary")
+    measured = sources.table("summary")
+    summary = labels.take_judging_voxels(measured, experiment)
     order = {name: rank for rank, name in enumerate(labels.choose_metrics(experiment))}
     shown = summary[summary["metric"].isin(order)]
     ranked = shown.sort_values("metric", key=lambda names: names.map(order), kind="stable")
     described = pd.DataFrame(
         [describe_metric(name, experiment) for name in ranked["metric"]], index=ranked.index
     )
-    scored = {
-        name
-        for name in experiment.variants
-        if labels.is_guided_by_encoder(name, experiment.variants)
-    }
-    judged = ranked["variant"].isin(scored) & (described["group"] == labels.BRAIN)
+    brain = described["group"] == labels.BRAIN
+    scored = brain & ranked["variant"].isin(labels.list_scored(measured, experiment))
     single = labels.find_single(ranked, experiment)
     notes = ranked["note"] if "note" in ranked else pd.Series(index=ranked.index, dtype=object)
-    notes = notes.astype(object).mask(judged, SCORED_BY_ITS_GUIDE).mask(single, OF_ONE_REPEAT)
+    notes = notes.astype(object).mask(scored, SCORED_BY_ITS_GUIDE).mask(single, OF_ONE_REPEAT)
     return (
         ranked.drop(columns=described.columns, errors="ignore")
         .join(described)
@@ -505,8 +558,8 @@ def name_by_size(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # 
 TABLES: Mapping[str, Recipe] = {
     "table1": Recipe(
         title="Table 1. Comparison with published methods",
-        caption="Mean over repeats, subjects and test images. The rivals' values are as published; "
-        "none was measured here.",
+        caption=f"Mean over repeats, subjects and test images. {WAYS} The rivals' values are as "
+        "published; none was measured here.",
         papers={"table1_comparison.csv": name_by_method, "best_of_five.csv": name_best_of_five},
         pick=pick_headline,
         metrics_in_rows=False,
@@ -516,7 +569,7 @@ TABLES: Mapping[str, Recipe] = {
         caption="Guidance scale κ and strength η; κ 0 is no guidance, κ × 1 the scale calibrated "
         "on held-out training images. Below stand other guidance functions and selections of one "
         "repeat, where they were run, and the controls. Mean over repeats (of a selection, the "
-        "chosen ones), subjects and test images.",
+        f"chosen ones), subjects and test images. {WAYS}",
         papers={"table2_guidance.csv": name_by_hyperparameters},
         pick=pick_variants,
     ),
