@@ -66,7 +66,12 @@ def sampling_memory(tmp_path_factory):
     return run("sampling", tmp_path_factory.mktemp("sampling_memory"), "--memory")
 
 
-@pytest.fixture(params=["betas", "targets", "target_files", "training", "sampling"])
+@pytest.fixture(scope="module")
+def metrics(tmp_path_factory):
+    return run("metrics", tmp_path_factory.mktemp("metrics"))
+
+
+@pytest.fixture(params=["betas", "targets", "target_files", "training", "sampling", "metrics"])
 def benchmark(request):
     return request.getfixturevalue(request.param)
 
@@ -219,6 +224,28 @@ def test_batches_that_the_engine_plans_fit_a_card_of_24_gb(sampling_memory):
     rows = {row["name"]: row for row in sampling_memory[1]}
     assert rows["guided step as planned"]["value"] < 22 * 2**30 / 1e9
     assert rows["guided step of one sample"]["ratio_to_peer"] > 1
+
+
+# --- evaluation ----------------------------------------------------------------------------------
+
+
+def test_metrics_stand_beside_the_peers_way_and_the_floor(metrics):
+    """The benchmark itself refuses values that differ from the peers'."""
+    rows = {row["name"]: row for row in metrics[1]}
+    assert all(row["unit"] == "s" and row["ratio_to_peer"] for row in rows.values())
+    assert all(row["ratio_to_floor"] < 1 for row in rows.values())
+    parts = ["PixCorr and SSIM", "identification, AlexNet(2)", "identification, CLIP"]
+    added = sum(rows[name]["value"] for name in parts)
+    assert rows["pixels and identification"]["value"] == pytest.approx(added)
+
+
+def test_values_that_differ_from_the_peers_end_the_benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    metrics = import_module("metrics")
+    values = {"pixcorr": torch.zeros(3, 2).numpy()}
+    metrics.refuse_difference(values, values, "pixels")
+    with pytest.raises(AssertionError, match="pixels, pixcorr: values differ by"):
+        metrics.refuse_difference(values, {"pixcorr": values["pixcorr"] + 0.001}, "pixels")
 
 
 # --- what a step costs, on a network whose costs are known ---------------------------------------
