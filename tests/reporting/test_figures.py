@@ -176,12 +176,22 @@ def test_noise_ceilings_are_counted_voxel_by_voxel(world, drawn):
         assert part["mean"].iloc[0] == pytest.approx(np.mean(ceiling.astype(float)))
 
 
-def test_encoder_accuracy_is_averaged_over_the_regions_voxels(world, drawn):
+def test_encoder_accuracy_is_that_of_its_table(world, drawn):
     path = world.paths("encoders")[0]
-    roi, correlation = (storage.read_array(path, name) for name in ("roi", "correlation"))
+    table = storage.read_table(path).set_index("area")
+    subject = path.stem.removesuffix("_accuracy")
     data = drawn["encoder_accuracy"].data.set_index(["subject", "series", "region"])["value"]
-    by_hand = [float(c) for c, r in zip(correlation, roi, strict=True) if r in (1, 2)]
-    assert data[path.stem, "encoder", "V1"] == pytest.approx(sum(by_hand) / len(by_hand))
+    assert data[subject, "encoder", "V4"] == table.loc["hV4", "correlation"]
+    assert data[subject, "noise ceiling", "Higher Vis."] == table.loc["higher_visual", "ceiling"]
+    assert "The images: invented images." in drawn["encoder_accuracy"].caption
+
+
+def test_training_images_of_encoders_are_not_drawn(world, experiment, tmp_path):
+    path = tmp_path / "subj01_accuracy.csv"
+    table = storage.read_table(world.paths("encoders")[0])
+    storage.write_table(path, pd.concat([table, table.assign(split="held_out", correlation=9.0)]))
+    drawn = figures.draw_encoder_accuracy(Sources({"encoders": [path]}), experiment)
+    assert drawn.data["value"].max() < 1
 
 
 @pytest.mark.parametrize("name", NUMBERS)

@@ -17,6 +17,7 @@ from neuraldiffuser import storage
 from neuraldiffuser.config.reconstruction import STIMULUS
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.metrics import AREAS, brain_metric
+from neuraldiffuser.evaluation.predictors import TEST
 from neuraldiffuser.reporting import (
     decoder_figures,
     labels,
@@ -347,9 +348,7 @@ def draw_encoder_accuracy(sources: Sources, experiment: Presentation) -> Figure:
 
 def read_encoder_accuracy(sources: Sources) -> pd.DataFrame:
     """Accuracy of every subject's encoder on test images, by area, as its rule measured it."""
-    parts = [
-        storage.read_table(path).assign(**who) for who, path in sources.files("encoders")
-    ]
+    parts = [storage.read_table(path).assign(**who) for who, path in sources.files("encoders")]
     if not parts:
         return pd.DataFrame(columns=["subject", "area", "correlation", "ceiling", "note"])
     table = pd.concat(parts, ignore_index=True)
