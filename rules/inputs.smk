@@ -630,6 +630,12 @@ def get_selections():
     ]
 
 
+def get_rival_images():
+    """Other methods' pictures that the user has put into a folder, if any."""
+    folder = CONFIG.report.rival_images
+    return sorted(map(str, Path(folder).glob("*/*.png"))) if folder else []
+
+
 def get_control_curves(targets):
     """Training curves of the control from scratch, if it runs."""
     return collect(

@@ -33,8 +33,11 @@ ARTEFACTS = {
     "reconstructions": get_shards(),
     "selections": get_selections(),
     "stimuli": "<nsd>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
+    "rivals": get_rival_images(),
     "voxels": collect("<results>/voxels/{subject}.h5", subject=get_everybody()),
-    "encoders": collect("<results>/encoders/{subject}_accuracy.csv", subject=CONFIG.subjects),
+    "encoders": collect(
+        "<results>/encoders/{subject}_accuracy.csv", subject=CONFIG.subjects
+    ),
     "curves": collect(
         "<results>/decoders/{target}/{subject}/{stage}_curve.csv",
         target=DECODED_TARGETS,

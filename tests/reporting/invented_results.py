@@ -81,6 +81,7 @@ PATTERNS = {
     "calibrations": ["calibrations/*/*.json"],
     "models": ["models/**/*.json"],
     "stimuli": ["../nsd_stimuli.hdf5"],
+    "rivals": [],
 }
 
 

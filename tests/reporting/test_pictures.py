@@ -104,7 +104,7 @@ def test_figure_8_shows_the_sweep_by_growing_guidance(world):
 
 def tile_at(sheet, row, column, *, width, left, top):
     """The pixels of a tile, computed from the grid's geometry alone."""
-    gap = sheets.GAP if column == 0 else sheets.FIRST_GAP
+    gap = sheets.GAP if column == 0 else sheets.GROUP_GAP
     x = left + (0 if column == 0 else width + gap + (column - 1) * (width + sheets.GAP))
     y = top + row * (width + sheets.GAP)
     return np.asarray(sheet)[y : y + width, x : x + width]

@@ -39,6 +39,12 @@ class Report(Section):
     example_images: int = Field(
         6, ge=2, le=24, description="Test images in the figures that show reconstructions."
     )
+    rival_images: str | None = Field(
+        None,
+        description="Folder with other methods' reconstructions for Figures 6 and 7, as "
+        "{method}/{73k id}.png, square; nobody may ship them with the code. Methods that Table 1 "
+        "calls optimized, by its names, stand in Figure 7.",
+    )
     tile_pixels: int = Field(
         192,
         ge=32,

@@ -21,6 +21,7 @@ from neuraldiffuser.evaluation.predictors import TEST
 from neuraldiffuser.reporting import (
     decoder_figures,
     labels,
+    method_pictures,
     pictures,
     plots,
     style,
@@ -262,7 +263,7 @@ def list_beside_sweep(experiment: Presentation) -> list[str]:
     Controls are those of the method; those of other variants stand in the tables.
     """
     report = experiment.report
-    kept = (report.headline, report.baseline, *report.controls)
+    kept = (report.headline, report.baseline, *report.controls, *report.upper_bounds)
     return [name for name in experiment.run if name in kept or _stands_alone(name, experiment)]
 
 
@@ -392,9 +393,12 @@ FIGURES: dict[str, Callable[[Sources, Presentation], Figure]] = {
     "sweep": sweep_figures.draw_sweep,
     "metrics": draw_metrics,
     "figure5": decoder_figures.draw_decoding,
+    "figure6": method_pictures.show_rivals,
+    "figure7": method_pictures.show_guidance_functions,
     "figure8": pictures.show_hyperparameters,
     "figure9": pictures.show_repeats,
     "figure10": pictures.show_subjects,
+    "figure11": method_pictures.show_brain_guidance,
     "brain_correlation": draw_brain_correlation,
     "predictor_differences": decoder_figures.draw_predictor_differences,
     "retrieval": decoder_figures.draw_retrieval,

@@ -4,9 +4,10 @@ Which test images are shown is a rule, not a choice: images at evenly spaced ran
 the headline variant (averaged over subjects and repeats), the best and the worst among them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -39,14 +40,29 @@ class Column:
     repeat: int = FIRST_REPEAT
 
 
-def choose_images(sources: Sources, experiment: Presentation, count: int) -> pd.Series:
-    """PixCorr of the headline variant by id, for ``count`` evenly spaced ranks, best first."""
+def choose_images(
+    sources: Sources,
+    experiment: Presentation,
+    count: int,
+    *,
+    among: Collection[int] | None = None,
+) -> pd.Series:
+    """PixCorr of the headline variant by id, for ``count`` evenly spaced ranks, best first.
+
+    Args:
+        sources: values of the images.
+        experiment: which variant is the headline.
+        count: how many, at most.
+        among: the ids to choose from; None for all.
+    """
     values = read_pixcorr(sources)
     if values.empty:
         return pd.Series(dtype=float)
     headline = values[values["variant"] == experiment.report.headline]
     chosen = headline if len(headline) else values
     means = chosen.groupby("id")["value"].mean().sort_values(ascending=False, kind="stable")
+    if among is not None:
+        means = means[means.index.isin(list(among))]
     ranks = np.linspace(0, len(means) - 1, min(count, len(means))).round().astype(int)
     return means.iloc[ranks]
 
@@ -119,8 +135,8 @@ def show_examples(sources: Sources, experiment: Presentation) -> Figure:
     names = experiment.ran(
         [report.baseline, report.headline, *report.controls, *report.upper_bounds]
     )
-    columns = [_column(name, experiment) for name in names]
-    return _show_grid(
+    columns = [make_column(name, experiment) for name in names]
+    return show_grid(
         sources,
         experiment,
         columns,
@@ -135,11 +151,11 @@ def show_hyperparameters(sources: Sources, experiment: Presentation) -> Figure:
     """Fig. 8: guidance of growing scale and strength."""
     columns = order_columns(experiment)
     if len(columns) < 3:
-        return _say_pending(
+        return say_pending(
             "Guidance scale and strength (Fig. 8)",
             "The sweep over guidance scales and strengths has not been run in this experiment.",
         )
-    return _show_grid(
+    return show_grid(
         sources,
         experiment,
         columns,
@@ -162,7 +178,7 @@ def show_subjects(sources: Sources, experiment: Presentation) -> Figure:
     """Fig. 10: the same images from each subject's responses."""
     headline = experiment.report.headline
     columns = [Column(name, headline, name) for name in experiment.subjects]
-    return _show_grid(
+    return show_grid(
         sources,
         experiment,
         columns if headline in experiment.run else [],
@@ -173,50 +189,91 @@ def show_subjects(sources: Sources, experiment: Presentation) -> Figure:
     )
 
 
-def _column(name: str, experiment: Presentation) -> Column:
+def make_column(name: str, experiment: Presentation) -> Column:
+    """A variant's column: of the first subject, or from ground truth."""
     from_brain = experiment.variants[name].source == "brain"
     subject = experiment.subjects[0] if from_brain else "stimulus"
     return Column(labels.label_variant(name).replace(", ", ",\n"), name, subject)
 
 
-def _show_grid(
+def show_grid(
     sources: Sources,
     experiment: Presentation,
     columns: Sequence[Column],
     *,
     title: str,
     caption: str,
+    rivals: Mapping[str, Mapping[int, Path]] = MappingProxyType({}),
+    group_size: int | None = None,
 ) -> Figure:
-    """A row per chosen image: the stimulus, then a column per variant or subject."""
-    chosen = choose_images(sources, experiment, experiment.report.example_images)
+    """A row per chosen image: the stimulus, a column per variant or subject, and per rival.
+
+    Args:
+        sources: pictures and values.
+        experiment: what was run.
+        columns: whose reconstructions.
+        title: of the figure.
+        caption: how to read it.
+        rivals: other methods' pictures by id; then only images are shown that one of them has.
+        group_size: how many columns stand close to each other; None for all.
+    """
+    among = {number for found in rivals.values() for number in found} if rivals else None
+    chosen = choose_images(sources, experiment, experiment.report.example_images, among=among)
+    if rivals and chosen.empty:
+        raise DataError(
+            "report.rival_images holds no picture of a test image; name them {method}/{73k id}.png."
+        )
     if chosen.empty or not columns:
-        return _say_pending(title, "No reconstruction has been made and evaluated yet.")
+        return say_pending(title, "No reconstruction has been made and evaluated yet.")
     shown = _list_tiles(columns, chosen, read_pixcorr(sources))
     stimuli = read_images(sources.only("stimuli"), chosen.index.to_numpy())
     repeats = read_columns(sources, experiment, columns, ids=chosen.index)
     tiles = [
-        [stimulus, *(made[i][c.repeat] for c, made in zip(columns, repeats, strict=True))]
+        [
+            stimulus,
+            *(made[i][c.repeat] for c, made in zip(columns, repeats, strict=True)),
+            *(_read_rival(found.get(i)) for found in rivals.values()),
+        ]
         for i, stimulus in zip(chosen.index, stimuli, strict=True)
     ]
-    notes = [["", *map(words.write_number, rows["pixcorr"])] for _, rows in _by_image(shown)]
+    notes = [
+        ["", *map(words.write_number, rows["pixcorr"]), *[""] * len(rivals)]
+        for _, rows in _by_image(shown)
+    ]
+    count = len(columns) + len(rivals)
+    starts = range(1, 1 + len(columns), group_size or len(columns))
     names = _rank_names(len(chosen))
     blocks = [
         sheets.draw_grid(
             tiles[part],
-            columns=["stimulus", *(column.heading for column in columns)],
+            columns=["stimulus", *(column.heading for column in columns), *rivals],
             rows=names[part],
-            width=fit_width(len(columns) + 1, experiment.report.tile_pixels),
+            width=fit_width(count + 1, experiment.report.tile_pixels),
             notes=notes[part],
+            group_starts=[*starts, len(columns) + 1],
         )
-        for part in _divide(len(chosen), into=2 if len(columns) <= NARROW else 1)
+        for part in _divide(len(chosen), into=2 if count <= NARROW else 1)
     ]
     return Figure(
         title=title,
         caption=f"{caption} {_tell_rule(experiment)}",
-        alt=_tell_tiles(shown),
+        alt=" ".join([_tell_tiles(shown), *_tell_rivals(rivals)]),
         data=shown,
         image=sheets.encode_png(sheets.lay_out(blocks, columns=len(blocks))),
     )
+
+
+def _read_rival(path: Path | None) -> np.ndarray | None:
+    """The picture, uint8 (h, h, 3), or nothing where a method has none."""
+    if path is None:
+        return None
+    with Image.open(path) as picture:
+        if picture.width != picture.height:
+            raise DataError(
+                f"{path} has {picture.width} x {picture.height} pixels; crop it to a square as "
+                "NSD's stimuli are."
+            )
+        return np.asarray(picture.convert("RGB"))
 
 
 def _divide(count: int, *, into: int) -> list[slice]:
@@ -268,6 +325,11 @@ def _tell_tiles(tiles: pd.DataFrame) -> str:
     )
 
 
+def _tell_rivals(rivals: Iterable[str]) -> list[str]:
+    names = list(rivals)
+    return [f"Beside them pictures of {words.join_words(names)}."] if names else []
+
+
 def show_repeats(sources: Sources, experiment: Presentation) -> Figure:
     """Fig. 9: all repeats, with and without guidance, from the truth and from the brain."""
     title = "Repeats, with and without guidance (Fig. 9)"
@@ -275,8 +337,8 @@ def show_repeats(sources: Sources, experiment: Presentation) -> Figure:
     names = experiment.ran([*report.upper_bounds, report.baseline, report.headline])
     chosen = choose_images(sources, experiment, min(report.example_images, 4))
     if chosen.empty or not names:
-        return _say_pending(title, "No reconstruction has been made and evaluated yet.")
-    columns = [_column(name, experiment) for name in names]
+        return say_pending(title, "No reconstruction has been made and evaluated yet.")
+    columns = [make_column(name, experiment) for name in names]
     stimuli = read_images(sources.only("stimuli"), chosen.index.to_numpy())
     made = read_columns(sources, experiment, columns, ids=chosen.index)
     blocks = [
@@ -326,7 +388,8 @@ def _list_repeats(
     return _list_tiles(every, pd.Series(0.0, index=list(made[0])), pixcorr)
 
 
-def _say_pending(title: str, reason: str) -> Figure:
+def say_pending(title: str, reason: str) -> Figure:
+    """A figure that says in words why there is nothing to show."""
     return Figure(
         title=title,
         caption=reason,

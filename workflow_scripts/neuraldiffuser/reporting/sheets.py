@@ -13,7 +13,7 @@ from neuraldiffuser.reporting.style import INK, MUTED, PAPER
 
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 GAP = 4  # pixels between pictures
-FIRST_GAP = 18  # pixels after the first column, which shows what the others are compared with
+GROUP_GAP = 18  # pixels before a column that opens a new group
 BLOCK_GAP = 36  # pixels between grids
 
 
@@ -38,6 +38,7 @@ def draw_grid(
     rows: Sequence[str],
     width: int,
     notes: Sequence[Sequence[str]] | None = None,
+    group_starts: Sequence[int] = (1,),
 ) -> Image.Image:
     """A grid of pictures with headings above the columns and labels left of the rows.
 
@@ -47,12 +48,13 @@ def draw_grid(
         rows: a label per row; "" for none.
         width: width and height of a picture, in pixels.
         notes: a few words below each picture, or none.
+        group_starts: columns before which the gap is wider.
     """
     size = round(min(20, 6 + 0.09 * width))
     left = _text_width(rows, size) + (size if any(rows) else 0)
     top = _lines(columns) * round(size * 1.35) + size // 2
     below = round(size * 1.45) if notes else 0
-    lefts = _places(len(columns), width, left)
+    lefts = _places(len(columns), width, left, group_starts)
     step = width + GAP + below
     sheet = Image.new("RGB", (lefts[-1] + width, top + step * len(tiles) - GAP), PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -82,10 +84,10 @@ def draw_grid(
     return sheet
 
 
-def _places(count: int, width: int, left: int) -> list[int]:
+def _places(count: int, width: int, left: int, group_starts: Sequence[int]) -> list[int]:
     places = [left]
     for column in range(1, count):
-        gap = GAP if column > 1 else FIRST_GAP
+        gap = GROUP_GAP if column in group_starts else GAP
         places.append(places[-1] + width + gap)
     return places
 

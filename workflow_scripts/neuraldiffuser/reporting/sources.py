@@ -58,6 +58,10 @@ def _variant_and_subject(path: Path) -> dict[str, str]:
     return {"variant": path.parts[-3], "subject": path.parts[-2]}
 
 
+def _method_and_id(path: Path) -> dict[str, str]:
+    return {"method": path.parts[-2], "id": path.stem}
+
+
 def _variant_and_stem(path: Path) -> dict[str, str]:
     return {"variant": path.parts[-2], "subject": path.stem}
 
@@ -79,6 +83,7 @@ IDENTITIES: dict[str, Callable[[Path], dict[str, str]]] = {
     "comparisons": _nobody,
     "sweep": _nobody,
     "stimuli": _nobody,
+    "rivals": _method_and_id,
     "decoding": _subject,
     "retrieval": _subject,
     "voxels": _subject,
