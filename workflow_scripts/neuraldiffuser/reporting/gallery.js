@@ -9,8 +9,9 @@ const SUBJECTS = new Map(GALLERY.subjects.map((subject) => [subject.name, subjec
 const TRUTH = "stimulus"; // whose embeddings the ground-truth variants start from; always shown
 const REPEATS = Math.max(1, ...GALLERY.runs.map((run) => run.repeats));
 const NARROW = window.matchMedia("(max-width: 44rem)");
-const EDGE = 12, GAP = 3, CELL_GAP = 18, LINE_GAP = 8, OVER = 18, UNDER = 16; // pixels, as in gallery.css
+const EDGE = 12, CELL_GAP = 18, LINE_GAP = 8, OVER = 18, UNDER = 16; // pixels, as in gallery.css
 const LABEL = 210; // width of a cell's heading at least
+const GAP = 1 / 32; // between the pictures of a strip, of a picture's width, as in thumbnails.py
 const BEYOND = 3; // cards that stand ready above and below the view
 
 const $ = (id) => document.getElementById(id);
@@ -206,21 +207,24 @@ const dot = (variant) => element("span", { class: "dot", style: `background:${va
 const subjectLabel = (name) => (SUBJECTS.has(name) ? SUBJECTS.get(name).label : "");
 const nameStrip = (place, id) => `thumbnails/${place}/${String(id).padStart(5, "0")}.webp`;
 
-function picture(source, alt, size, place, count) {
-  // A strip holds all repeats side by side: cover shows a square of it, position says which.
-  const position = count > 1 ? (100 * place) / (count - 1) : 50;
-  return element("img", { src: source, alt, width: size, height: size, decoding: "async",
-    style: `object-position:${position}% 50%` });
-}
+const span = (count, size) => size * (count + (count - 1) * GAP); // width of some pictures
+const describeRun = (run) => [VARIANTS.get(run.variant).label, subjectLabel(run.subject)].filter(Boolean).join(", ");
 
 function stimulus(id, size) {
-  return picture(nameStrip("stimulus", id), `Stimulus ${id}`, size, 0, 1);
+  return element("img", { src: nameStrip("stimulus", id), alt: `Stimulus ${id}`, width: size, height: size, decoding: "async" });
+}
+
+function strip(run, id, size) {
+  const repeats = run.repeats > 1 ? `, repeats 1 to ${run.repeats}` : "";
+  return element("img", { src: nameStrip(`${run.variant}/${run.subject}`, id), alt: `Image ${id} by ${describeRun(run)}${repeats}`,
+    width: span(run.repeats, size), height: size, decoding: "async" });
 }
 
 function tile(run, id, repeat, size) {
-  const who = [VARIANTS.get(run.variant).label, subjectLabel(run.subject)].filter(Boolean).join(", ");
-  const which = run.repeats > 1 ? `, repeat ${repeat + 1}` : "";
-  return picture(nameStrip(`${run.variant}/${run.subject}`, id), `Image ${id} by ${who}${which}`, size, repeat, run.repeats);
+  // A square of the strip (object-fit: cover); the position says which.
+  const position = run.repeats > 1 ? (100 * repeat) / (run.repeats - 1) : 50;
+  return element("img", { src: nameStrip(`${run.variant}/${run.subject}`, id), alt: `Image ${id} by ${describeRun(run)}, repeat ${repeat + 1}`,
+    class: "cut", width: size, height: size, decoding: "async", style: `object-position:${position}% 50%` });
 }
 
 let layout = { lines: [], size: 72, height: 100 };
@@ -234,7 +238,7 @@ function measureLayout() {
   const drawn = runs.filter((run) => counts.get(run) > 0);
   const size = chooseSize(drawn, counts, width, narrow);
   const place = width - (narrow ? 0 : size + 24);
-  const wide = (run) => Math.max(counts.get(run) * (size + GAP) - GAP, LABEL);
+  const wide = (run) => Math.max(span(counts.get(run), size), LABEL);
   const lines = [];
   let used = 0;
   for (const variant of VARIANTS.keys()) {
@@ -256,12 +260,12 @@ function measureLayout() {
 function chooseSize(runs, counts, width, narrow) {
   // As wished, as far as one cell fits; by itself so that one variant's subjects share a line.
   const most = Math.max(1, ...counts.values());
-  const ceiling = Math.floor((width - (narrow ? 0 : 24)) / (most + (narrow ? 0 : 1))) - GAP;
+  const ceiling = Math.floor((width - (narrow ? 0 : 24)) / span(most + (narrow ? 0 : 1), 1));
   if (state.size) return Math.max(24, Math.min(state.size, ceiling));
   const widest = Math.max(1, ...[...VARIANTS.keys()].map(
     (name) => runs.filter((run) => run.variant === name).reduce((sum, run) => sum + counts.get(run), 0)));
   if (narrow) return Math.min(ceiling, 104);
-  const fitting = Math.floor((width - 24 - SUBJECTS.size * CELL_GAP) / (widest + 1)) - GAP;
+  const fitting = Math.floor((width - 24 - SUBJECTS.size * CELL_GAP) / span(widest + 1, 1));
   return Math.max(24, Math.min(ceiling, Math.max(56, Math.min(fitting, 128))));
 }
 
@@ -276,7 +280,6 @@ function card(place) {
   const seen = stimulus(id, size);
   made.append(element("div", { class: "seen" },
     ...(NARROW.matches ? [seen, element("div", {}, label, under)] : [label, seen, under])));
-  seen.parentElement.classList.add("tile");
   made.append(element("div", { class: "lines" }, ...layout.lines.map((cells) =>
     element("div", { class: "line" }, ...cells.map((cell) => drawCell(cell, id, size, known, best))))));
   if (place === here) made.classList.add("here");
@@ -284,18 +287,23 @@ function card(place) {
 }
 
 function drawCell({ run, width }, id, size, metric, best) {
-  const variant = VARIANTS.get(run.variant);
+  const variant = VARIANTS.get(run.variant), repeats = repeatsOf(run);
   const summary = metric ? write(mean(listValues(run, metric.name, id)), metric) : "";
   const title = [variant.phrase, subjectLabel(run.subject)].filter(Boolean).join("; ");
+  const numbers = repeats.map((repeat) => {
+    const value = metric ? valueOf(run, metric.name, id, repeat) : null;
+    const chosen = best !== null && value === best;
+    return element("span", { class: chosen ? "best" : false, style: `width:${size}px` }, value === null ? "" : write(value, metric));
+  });
+  // One picture for the whole strip where all of it is shown: a card of 40 scrolls poorly.
+  const pictures = repeats.length === run.repeats && !large.open ? [strip(run, id, size)]
+    : repeats.map((repeat) => tile(run, id, repeat, size));
+  const style = `gap:${size * GAP}px`;
   return element("div", { style: `width:${width}px` },
     element("div", { class: "over", title }, dot(variant), element("b", {}, variant.label),
       element("span", {}, [subjectLabel(run.subject), summary].filter(Boolean).join(" · "))),
-    element("div", { class: "tiles" }, ...repeatsOf(run).map((repeat) => {
-      const value = metric ? valueOf(run, metric.name, id, repeat) : null;
-      const chosen = best !== null && value !== null && value === best;
-      return element("div", { class: chosen ? "tile best" : "tile" }, tile(run, id, repeat, size),
-        element("div", { class: "under", style: `width:${size}px` }, value === null ? "" : write(value, metric)));
-    })));
+    element("div", { class: "tiles", style }, ...pictures),
+    element("div", { class: "under", style }, ...numbers));
 }
 
 function bestTile(id, metric) {
@@ -450,7 +458,7 @@ function enlarge(place) {
     return made;
   };
   const known = METRICS.get(state.metric), best = known ? bestTile(id, known) : null;
-  const size = chooseLargeSize(runs), wide = (run) => Math.max(LABEL, repeatsOf(run).length * (size + GAP) - GAP);
+  const size = chooseLargeSize(runs), wide = (run) => Math.max(LABEL, span(repeatsOf(run).length, size));
   const lines = [...VARIANTS.keys()].map((name) => runs.filter((run) => run.variant === name && repeatsOf(run).length));
   const cells = (some) => some.map((run) => drawCell({ run, width: wide(run) }, id, size, known, best));
   $("large-inside").replaceChildren(
@@ -460,7 +468,7 @@ function enlarge(place) {
       button("Close", "close", () => large.close())),
     element("div", { class: "pictures" },
       element("div", { class: "seen" }, element("div", { class: "over" }, element("b", {}, "stimulus")),
-        element("div", { class: "tile" }, stimulus(id, Math.max(size, NARROW.matches ? 160 : 224)))),
+        stimulus(id, Math.max(size, NARROW.matches ? 160 : 224))),
       element("div", { class: "lines" },
         ...lines.filter((some) => some.length).map((some) => element("div", { class: "line" }, ...cells(some))))),
     element("div", { class: "scroll" }, tableOf(id, runs)),
@@ -474,8 +482,8 @@ function chooseLargeSize(runs) {
   const narrow = NARROW.matches, place = window.innerWidth - (narrow ? 40 : 380);
   const counts = [...VARIANTS.keys()].map((name) => runs.filter((run) => run.variant === name)
     .reduce((sum, run) => sum + repeatsOf(run).length, 0));
-  const fitting = Math.floor((place - SUBJECTS.size * CELL_GAP) / Math.max(1, ...counts)) - GAP;
-  return Math.max(narrow ? Math.floor(place / 3) - GAP : 112, Math.min(fitting, 224));
+  const fitting = Math.floor((place - SUBJECTS.size * CELL_GAP) / span(Math.max(1, ...counts), 1));
+  return Math.max(narrow ? Math.floor(place / span(2.4, 1)) : 112, Math.min(fitting, 224));
 }
 
 function tableOf(id, runs) {

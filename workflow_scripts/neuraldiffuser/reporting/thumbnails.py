@@ -17,6 +17,7 @@ from neuraldiffuser.diffusion.store import pick_chosen
 from neuraldiffuser.nsd.stimuli import read_images
 
 QUALITY = 90  # of WebP, in percent
+GAPS_PER_PICTURE = 32  # the page relies on it (gallery.js)
 ROWS_AT_ONCE = 50
 
 
@@ -51,11 +52,15 @@ def name_strip(number: int) -> str:
 
 
 def encode_strip(pictures: np.ndarray, width: int) -> bytes:
-    """Pictures, uint8 (repeats, h, w, 3), side by side as WebP, each at most ``width`` wide."""
+    """Pictures, uint8 (repeats, h, w, 3), side by side as WebP, each at most ``width`` wide.
+
+    Between them stand transparent gaps of a 32nd of a picture.
+    """
     width = min(width, pictures.shape[2])
-    strip = Image.new("RGB", (width * len(pictures), width))
+    step = width + width // GAPS_PER_PICTURE
+    strip = Image.new("RGBA", (step * (len(pictures) - 1) + width, width))
     for place, picture in enumerate(pictures):
-        strip.paste(_shrink(picture, width), (place * width, 0))
+        strip.paste(_shrink(picture, width), (place * step, 0))
     buffer = io.BytesIO()
     strip.save(buffer, format="WEBP", quality=QUALITY, method=4)
     return buffer.getvalue()
