@@ -79,6 +79,9 @@ def ceiling_over_voxels(ceilings: Ceilings, variance: np.ndarray) -> float:
     A voxel counts with its variance: z-scored trials leave reliable voxels more of it in means. An
     image counts with its own number of trials.
 
+    ASSUME: every image evokes a pattern of equal strength. Where they do not, a perfect model stays
+    below it, since roots of unequal shares average to less: this is an upper bound.
+
     Args:
         ceilings: of (v,) voxels and (n,) images.
         variance: (v,) of each voxel over images.
