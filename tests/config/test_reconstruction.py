@@ -269,6 +269,14 @@ def test_voxels_guide_no_stimulus():
         Variant(source="stimulus", guidance="encoder")
 
 
+@pytest.mark.parametrize("kind", ["variants", "selections"])
+def test_the_stimuli_keep_their_name(kind):
+    given = {"variants": {"stimulus": {}}, "selections": {"stimulus": {"of": "guided"}}}[kind]
+    assert message(**{kind: given}, run=["stimulus"]) == (
+        "stimulus means the stimuli themselves; give variants other names"
+    )
+
+
 def test_a_selection_chooses_from_a_variant_and_has_its_own_name():
     selections = {"best": {"of": "guided"}}
     settings = Reconstruction(selections=selections, run=["best", "unguided"])

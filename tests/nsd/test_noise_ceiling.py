@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from neuraldiffuser.nsd.noise_ceiling import estimate_ncsnr, noise_ceiling, ratio_of
+from neuraldiffuser.nsd.noise_ceiling import (
+    estimate_ncsnr,
+    explainable_share,
+    noise_ceiling,
+    ratio_of,
+)
 
 
 @pytest.mark.parametrize(("trials", "expected"), [(1, 20.0), (3, 300 / 7), (10, 1000 / 14)])
@@ -37,3 +42,23 @@ def test_estimate_equals_the_published_procedure_in_a_loop():
     noise = sum(within) / 3
     signal = max(np.var(betas[:, 0], ddof=1) - noise, 0)
     assert estimate_ncsnr(betas, ids)[0] == pytest.approx((signal / noise) ** 0.5)
+
+
+def test_the_share_for_mixed_trials_is_that_of_simulated_means():
+    """Means over one to three trials, whose signal is known: r^2 with it is the share."""
+    rng = np.random.default_rng(1)
+    trials = np.resize([3, 3, 2, 1], 40_000)
+    ratios = np.array([0.3, 0.8, 2.0])
+    signal = rng.normal(size=(len(trials), 3)) * ratios
+    means = signal + rng.normal(size=signal.shape) / np.sqrt(trials)[:, None]
+    expected = [np.corrcoef(signal[:, v], means[:, v])[0, 1] ** 2 for v in range(3)]
+    found = explainable_share(noise_ceiling(ratios), trials=trials)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+@pytest.mark.parametrize("trials", [1, 2, 3])
+def test_with_equal_trials_the_share_is_the_ceiling(trials):
+    ratios = np.array([0.0, 0.3, 2.0])
+    found = explainable_share(noise_ceiling(ratios), trials=np.full(5, trials))
+    np.testing.assert_allclose(100 * found, noise_ceiling(ratios, trials=trials))
+    assert explainable_share(np.array([100.0]), trials=np.array([1, 3])) == 1
