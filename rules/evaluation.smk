@@ -9,7 +9,7 @@ rule evaluate_reconstructions:
         reconstructions=get_shards_to_evaluate,
         selection=get_selection,
         stimuli="<nsd>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
-        models=[path for name in CONFIG.network_loaders for path in get_receipts(name)],
+        models=get_judging_receipts(),
     output:
         images="<results>/evaluation/{variant}/{subject}/images.csv",
         sets="<results>/evaluation/{variant}/{subject}/sets.csv",
@@ -19,7 +19,7 @@ rule evaluate_reconstructions:
         "<results>/benchmarks/evaluate_reconstructions/{variant}/{subject}.jsonl"
     conda:
         "../envs/neuraldiffuser.yaml"
-    threads: 1
+    threads: THREADS
     resources:
         mem_mb=JUDGING_MEMORY,
         runtime=120,

@@ -206,7 +206,9 @@ def get_inputs_from_elsewhere(wildcards):
 
 def get_used_receipts():
     """What the files of all models in use turned out to be."""
-    return [path for name in CONFIG.used_models for path in get_receipts(name)]
+    skipped = {*CONFIG.judging_models} - {*get_judging_models()}
+    used = [name for name in CONFIG.used_models if name not in skipped]
+    return [path for name in used for path in get_receipts(name)]
 
 
 def get_nsd_files():
@@ -508,9 +510,29 @@ def get_shards_to_choose_from(wildcards):
 # --- evaluation ---
 
 
+def get_judging_models():
+    """The models that judge; where missing ones are skipped, those whose files are there."""
+    skips = CONFIG.evaluation.missing_weights == "skip"
+    return [name for name in CONFIG.judging_models if not skips or is_there(name)]
+
+
+def is_there(name):
+    """Whether a model has all of its files."""
+    files = CONFIG.models.zoo[name].files
+    places = [get_file_place(name, file) for file in files]
+    return CONFIG.models.zoo[name].is_packaged or all(
+        Path(each).is_file() for each in places
+    )
+
+
+def get_judging_receipts():
+    """What they are."""
+    return [path for name in get_judging_models() for path in get_receipts(name)]
+
+
 def get_network_places(wildcards, output):
     """Where loaders find their networks: a folder in open_clip's layout, otherwise a file."""
-    return {name: get_network_place(name) for name in CONFIG.network_loaders}
+    return {name: get_network_place(name) for name in get_judging_models()}
 
 
 def get_network_place(name):

@@ -12,12 +12,16 @@ import numpy as np
 import pandas as pd
 
 from neuraldiffuser import runtime, storage
-from neuraldiffuser.config.evaluation import Judge, Measures
+from neuraldiffuser.config.evaluation import Measures
 from neuraldiffuser.diffusion.store import read_reconstructions
-from neuraldiffuser.evaluation.features import measure_networks, network_loader
+from neuraldiffuser.evaluation.features import (
+    SetValue,
+    measure_networks,
+    network_loader,
+    split_judges,
+)
 from neuraldiffuser.evaluation.images import constant_images, name_ids, read_stimuli
 from neuraldiffuser.evaluation.long_form import to_long_form
-from neuraldiffuser.evaluation.metrics import SET_MEASURES
 from neuraldiffuser.evaluation.pixels import measure_pixels
 
 
@@ -38,16 +42,21 @@ def evaluate_reconstructions(
         path_to_reconstructions: shards.
         path_to_selection: which repeat of each image is measured; None for all of them.
         path_to_stimuli: NSD's file.
-        places: where the weights of each judging model lie.
+        places: where the weights of each judging model lie; judges of others are skipped.
         path_to_images: one value per image, repeat and metric go there.
         path_to_sets: metrics of the whole set go there.
         measures: networks, judges and conventions.
-        loaders: how each judging model is read.
+        loaders: which network each judging one is, and so how its file is read.
     """
     ids, reconstructions = read_reconstructions(path_to_reconstructions, path_to_selection)
     stimuli = read_stimuli(path_to_stimuli, ids)
     _warn_of_constant(ids, reconstructions)
-    judges = [judge for judge in measures.judges if judge.minimum_images <= len(ids)]
+    judges, skipped = split_judges(
+        measures.judges,
+        number=len(ids),
+        networks={name: network.model for name, network in measures.networks.items()},
+        models=places,
+    )
     values = measure_pixels(
         stimuli,
         reconstructions,
@@ -58,11 +67,12 @@ def evaluate_reconstructions(
         reconstructions,
         load=network_loader(measures.networks, loaders=loaders, places=places),
         judges=judges,
-        first_resize=measures.first_resize,
+        first_resize_of=measures.first_resize_of,
     )
     by_image = {name: found for name, found in values.items() if isinstance(found, np.ndarray)}
     storage.write_table(path_to_images, to_long_form(ids, by_image))
-    storage.write_table(path_to_sets, tabulate_sets(measures.judges, values, number=len(ids)))
+    sets = {name: found for name, found in values.items() if isinstance(found, SetValue)}
+    storage.write_table(path_to_sets, tabulate_sets(sets, skipped, number=len(ids)))
 
 
 def _warn_of_constant(ids: np.ndarray, reconstructions: np.ndarray) -> None:
@@ -76,17 +86,11 @@ def _warn_of_constant(ids: np.ndarray, reconstructions: np.ndarray) -> None:
 
 
 def tabulate_sets(
-    judges: tuple[Judge, ...], values: dict[str, np.ndarray | float], *, number: int
+    sets: Mapping[str, SetValue], skipped: Mapping[str, str], *, number: int
 ) -> pd.DataFrame:
-    """Metrics of the whole set, and any metric that ``number`` images are too few for."""
-    rows = []
-    for judge in judges:
-        if judge.minimum_images > number:
-            note = f"not computed: {number} images, at least {judge.minimum_images} are needed"
-            rows.append((judge.name, np.nan, number, note))
-        elif judge.measure in SET_MEASURES:
-            note = f"biased by the finite sample of {number} images; mean over repeats"
-            rows.append((judge.name, values[judge.name], number, note))
+    """Metrics of the whole set of ``number`` images, and every metric that was not computed."""
+    rows = [(name, found.value, number, found.note) for name, found in sets.items()]
+    rows += [(name, np.nan, number, note) for name, note in skipped.items()]
     return pd.DataFrame(rows, columns=["metric", "value", "n", "note"])
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from neuraldiffuser.config.evaluation import Judge
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation import features
-from neuraldiffuser.evaluation.features import embed, measure_networks
+from neuraldiffuser.evaluation.features import SetValue, embed, measure_networks, split_judges
 from neuraldiffuser.evaluation.metrics import MEASURES
 
 
@@ -48,7 +48,7 @@ def measure(images, *, eye=None, judges=JUDGES, first_resize=None):
         *images,
         load=lambda name: {"eye": network}[name],
         judges=judges,
-        first_resize=first_resize,
+        first_resize_of={"eye": first_resize}.get,
     )
 
 
@@ -106,11 +106,12 @@ def test_every_measure_of_the_registry_is_computed(images):
     repeated = tuple(np.repeat(part, 3, axis=0) for part in images)
     judges = [judge(name, "means", name) for name in MEASURES]
     found = measure(repeated, judges=judges)
-    sets = {name for name, value in found.items() if isinstance(value, float)}
+    sets = {name for name, value in found.items() if isinstance(value, SetValue)}
     identified = {"identification_mindeye", "identification_takagi"}
     assert set(found) == set(MEASURES) - {"identification"} | identified
     assert sets == {"frechet_distance", "inception_score"}
-    assert found["kernel_distance"].shape == repeated[1].shape[:2]
+    for name in ("kernel_distance", "perceptual"):
+        assert found[name].shape == repeated[1].shape[:2]
 
 
 def test_batches_do_not_change_the_features(images, monkeypatch):
@@ -127,3 +128,19 @@ def test_features_that_are_not_finite_are_refused(images):
 
     with pytest.raises(DataError, match="the node means of an evaluation network returned non-fin"):
         embed(broken, images[0], first_resize=None)
+
+
+def test_judges_without_weights_or_images_are_named_with_a_reason():
+    few = judge("few", "means", "distance").model_copy(update={"minimum_images": 9})
+    blind = judge("blind", "means", "distance").model_copy(update={"network": "lost"})
+    measured, skipped = split_judges(
+        [*JUDGES, few, blind],
+        number=8,
+        networks={"eye": "known", "lost": "absent"},
+        models={"known": "/models/known.pth"},
+    )
+    assert measured == JUDGES
+    assert skipped == {
+        "few": "not computed: 8 images, at least 9 are needed",
+        "blind": "not computed: the weights of absent are not there",
+    }

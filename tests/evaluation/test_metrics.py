@@ -23,7 +23,7 @@ def test_every_metric_says_what_it_is_and_which_way_is_better():
 
 def test_distances_alone_are_better_when_lower():
     lower = {name for name, m in metrics_of(NSD_JUDGES).items() if m.direction == "lower"}
-    assert lower == {"effnet", "swav", "kid", "fid"}
+    assert lower == {"effnet", "swav", "lpips", "kid", "fid"}
 
 
 def test_judges_join_the_fixed_metrics():

@@ -6,7 +6,13 @@ import scipy.linalg
 import torch
 
 from neuraldiffuser.errors import DataError
-from neuraldiffuser.evaluation.quality import frechet_distance, inception_score, kernel_distance
+from neuraldiffuser.evaluation.quality import (
+    describe_frechet_bias,
+    describe_inception_bias,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+)
 
 
 @pytest.fixture
@@ -30,6 +36,29 @@ def test_frechet_distance_is_zero_for_one_set_and_grows_with_the_shift(features)
     found = [frechet_distance(features[0], features[0] + shift) for shift in (0.0, 0.5, 2.0)]
     assert found[0] == pytest.approx(0, abs=1e-6)
     assert found[0] < found[1] < found[2]
+
+
+def test_the_note_tells_the_bias_of_the_frechet_distance_in_numbers():
+    """Halves of one distribution are apart by the bias alone, which shrinks with their number."""
+    draws = torch.randn(400, 8, generator=torch.manual_seed(3), dtype=torch.float64)
+    told = {}
+    for number in (40, 400):
+        note = describe_frechet_bias(draws[:number])
+        start = f"biased upwards by the finite sample of {number} images: two random halves of the "
+        assert note.startswith(start)
+        told[number] = float(note.split("stimuli are ")[1].split(" apart")[0])
+    assert told[40] > 5 * told[400] > 0
+    assert "rank" not in describe_frechet_bias(draws)
+    few = describe_frechet_bias(draws[:8])
+    assert few.endswith("apart; rank at most 7 of 8; mean over repeats")
+
+
+def test_the_note_tells_the_score_of_the_stimuli():
+    logits = 100 * torch.eye(3, dtype=torch.float64).repeat(1000, 1)
+    assert describe_inception_bias(logits) == (
+        "biased downwards by the finite sample of 3000 images in 10 splits: the stimuli themselves "
+        "reach 2.99; mean over repeats"
+    )
 
 
 def test_inception_score_is_the_number_of_equally_frequent_certain_classes():

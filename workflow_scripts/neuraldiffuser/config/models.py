@@ -11,6 +11,7 @@ from neuraldiffuser.config.base import Section
 NetworkLoader = Literal[
     "alexnet",
     "inception_v3",
+    "inception_fid",
     "efficientnet_b1",
     "swav_resnet50",
     "open_clip",
@@ -18,6 +19,8 @@ NetworkLoader = Literal[
 ]
 Loader = Literal["stable_diffusion", "autoencoder", "gnet", "vicregl_convnext", NetworkLoader]
 NETWORK_LOADERS = get_args(NetworkLoader)
+# Networks that read the file of another one: architecture -> loader of the model it is built from.
+BUILT_FROM = {"lpips": "alexnet"}
 
 # What loaders read, in the layouts of diffusers and open_clip; every other loader reads one file.
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -72,7 +75,7 @@ class PretrainedModel(Section):
         "autoencoder (its part vae alone), open_clip (open_clip_config.json beside safetensors), "
         "gnet (the released pickle), vicregl_convnext (a full checkpoint of VICRegL), or the "
         "network whose state dict its file holds: alexnet, inception_v3, efficientnet_b1 "
-        "(torchvision), swav_resnet50 or efficientnet_lite0."
+        "(torchvision), inception_fid (torch-fidelity), swav_resnet50 or efficientnet_lite0."
     )
     files: dict[str, PinnedFile] = Field(
         min_length=1, description="Its files by their path in the source, with size and sha256."
@@ -246,6 +249,18 @@ ZOO = {
             ),
         },
     ),
+    "inception-2015": PretrainedModel(
+        role="judge (FID, KID, Inception Score)",
+        source="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights",
+        licence="Apache-2.0",
+        loader="inception_fid",
+        files={
+            "pt_inception-2015-12-05-6726825d.pth": PinnedFile(
+                size=95628359,
+                sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+            ),
+        },
+    ),
     "efficientnet_b1": PretrainedModel(
         role="judge",
         source=TORCHVISION,
@@ -356,14 +371,27 @@ class NetworkSettings(Section):
         description="What to read: a name of your choice -> the module's name inside the network, "
         "such as features.4 or avgpool; 'output' is what the network returns."
     )
-    size: int = Field(
+    architecture: Literal["lpips"] | None = Field(
+        None,
+        description="null: the network that the model's loader names; lpips: the perceptual "
+        "distance's, built from AlexNet's file.",
+    )
+    first_resize: bool = Field(
+        True,
+        description="Whether evaluation.first_resize comes first; false: the network sees images "
+        "as they are, which FID's expects.",
+    )
+    size: int | None = Field(
         224,
         ge=32,
-        description="Images are resized to this many pixels a side. MindEye's evaluation uses "
-        "256 for AlexNet, 342 for Inception, 255 for EfficientNet-B1 and 224 for the others.",
+        description="Images are resized to this many pixels a side; null: the network does it. "
+        "MindEye's evaluation uses 256 for AlexNet, 342 for Inception, 255 for EfficientNet-B1 and "
+        "224 for the others.",
     )
-    normalisation: Literal["imagenet", "clip"] = Field(
-        "imagenet", description="Channel means and deviations: ImageNet's, or CLIP's for CLIP."
+    normalisation: Literal["imagenet", "clip", "none"] = Field(
+        "imagenet",
+        description="Channel means and deviations: ImageNet's, CLIP's for CLIP, or none where the "
+        "network normalises itself.",
     )
     antialias: bool = Field(
         True,

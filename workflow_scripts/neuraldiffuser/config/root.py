@@ -13,7 +13,12 @@ from neuraldiffuser.config.encoding import EncodingSettings
 from neuraldiffuser.config.evaluation import Evaluation
 from neuraldiffuser.config.guidance import VOXELS, GuidingSettings, Needs
 from neuraldiffuser.config.mini import Mini
-from neuraldiffuser.config.models import NETWORK_LOADERS, ModelSettings, PretrainedModel
+from neuraldiffuser.config.models import (
+    BUILT_FROM,
+    NETWORK_LOADERS,
+    ModelSettings,
+    PretrainedModel,
+)
 from neuraldiffuser.config.nsd import Nsd, SubjectName
 from neuraldiffuser.config.reconstruction import Reconstruction, Variant
 from neuraldiffuser.config.report import Presentation, Report
@@ -129,9 +134,17 @@ class Config(Section):
 
     @property
     def network_loaders(self) -> dict[str, str]:
-        """How each model that judges is read."""
+        """Which network each judging one is, and so how its file is read."""
+        return {
+            name: network.architecture or self.models.zoo[network.model].loader
+            for name, network in self.evaluation.measures.networks.items()
+        }
+
+    @property
+    def judging_models(self) -> list[str]:
+        """The models that judge."""
         networks = self.evaluation.measures.networks.values()
-        return {each.model: self.models.zoo[each.model].loader for each in networks}
+        return list(dict.fromkeys(network.model for network in networks))
 
     def needs_of(self, functions: Iterable[str]) -> list[Needs]:
         """What guidance functions read, each by itself."""
@@ -167,7 +180,7 @@ class Config(Section):
         reconstruction = self.reconstruction
         run = [reconstruction.variant_of(name).terms for name in reconstruction.run]
         guiding = [each.models for terms in run for each in self.needs_of(terms)]
-        used = [self.models.stable_diffusion, self.models.clip_image, *self.network_loaders]
+        used = [self.models.stable_diffusion, self.models.clip_image, *self.judging_models]
         used += [name for models in guiding for name in models.values()]
         if self.targets.vae_latent.autoencoder == "image_variations":
             used.append(self.models.image_variations_autoencoder)
@@ -182,7 +195,9 @@ class Config(Section):
         """Every evaluation network is a model of the zoo that can judge."""
         for name, network in self.evaluation.networks.items():
             key = f"evaluation.networks.{name}.model"
-            self.models.require(network.model, NETWORK_LOADERS, key=key)
+            built_from = BUILT_FROM.get(network.architecture)
+            loaders = (built_from,) if built_from else NETWORK_LOADERS
+            self.models.require(network.model, loaders, key=key)
         return self
 
     @model_validator(mode="after")

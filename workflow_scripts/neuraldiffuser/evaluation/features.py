@@ -1,7 +1,8 @@
 """What the judges see: every network runs once per set of images, in batches."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,15 +13,24 @@ from neuraldiffuser.config.evaluation import Judge
 from neuraldiffuser.config.models import NetworkSettings
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.correlation import correlate, standardise
-from neuraldiffuser.evaluation.distances import correlation_distance
+from neuraldiffuser.evaluation.distances import correlation_distance, perceptual_distance
 from neuraldiffuser.evaluation.identification import IDENTIFICATION
 from neuraldiffuser.evaluation.metrics import SET_MEASURES, detailed
-from neuraldiffuser.evaluation.quality import QUALITY
+from neuraldiffuser.evaluation.quality import NOTES, QUALITY
 from neuraldiffuser.features.images import resize, to_unit_range
 from neuraldiffuser.features.networks import load_network
 from neuraldiffuser.models.places import resolve
 
 IMAGES_AT_ONCE = 64
+# What is measured on features themselves; the other measures are of their correlations.
+OF_FEATURES = QUALITY | {"perceptual": perceptual_distance}
+
+
+class SetValue(NamedTuple):
+    """A metric of a whole set of images, and what has to be said of it."""
+
+    value: float
+    note: str
 
 
 def embed(network: nn.Module, images: np.ndarray, *, first_resize: int | None) -> dict[str, Tensor]:
@@ -29,7 +39,7 @@ def embed(network: nn.Module, images: np.ndarray, *, first_resize: int | None) -
     Raises:
         DataError: a network returns non-finite features.
     """
-    batches = []
+    features: dict[str, Tensor] = {}
     whole_float32 = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with torch.inference_mode(), whole_float32:
         for start in range(0, len(images), IMAGES_AT_ONCE):
@@ -37,8 +47,9 @@ def embed(network: nn.Module, images: np.ndarray, *, first_resize: int | None) -
             batch = batch.to(runtime.execution().device)
             if first_resize is not None:
                 batch = resize(batch, first_resize, antialias=True)
-            batches.append(network(batch))
-    features = {node: torch.cat([batch[node] for batch in batches]) for node in batches[0]}
+            for node, rows in network(batch).items():
+                whole = features.setdefault(node, rows.new_empty(len(images), rows.shape[1]))
+                whole[start : start + len(rows)] = rows
     for node, values in features.items():
         if not torch.isfinite(values).all():
             raise DataError(
@@ -54,8 +65,8 @@ def measure_networks(
     *,
     load: Callable[[str], nn.Module],
     judges: Iterable[Judge],
-    first_resize: int | None,
-) -> dict[str, np.ndarray | float]:
+    first_resize_of: Callable[[str], int | None],
+) -> dict[str, np.ndarray | SetValue]:
     """The value of every judge.
 
     Args:
@@ -63,15 +74,15 @@ def measure_networks(
         reconstructions: (n, repeats, h', w', 3) uint8, row by row of the same images.
         load: network by its name in the configuration.
         judges: what to measure, on networks that ``load`` knows.
-        first_resize: width to which all images are brought before the network's own preprocessing.
+        first_resize_of: width to which images are brought before a network's own preprocessing.
 
     Returns:
         By judge and convention: (n, repeats), (n,) where all repeats act together, or one number
         for the set.
     """
-    values: dict[str, np.ndarray | float] = {}
+    values: dict[str, np.ndarray | SetValue] = {}
     for name, group in _group_by_network(judges).items():
-        network = load(name)
+        network, first_resize = load(name), first_resize_of(name)
         original = embed(network, stimuli, first_resize=first_resize)
         compare = _Comparison(original, group)
         views = [
@@ -81,7 +92,7 @@ def measure_networks(
             )
         ]
         for judge in group:
-            values |= _conclude(judge, [view[judge.name] for view in views])
+            values |= _conclude(judge, [view[judge.name] for view in views], original[judge.node])
     return values
 
 
@@ -98,28 +109,32 @@ class _Comparison:
     def __init__(self, original: Mapping[str, Tensor], judges: Iterable[Judge]) -> None:
         self.original = original
         self.judges = tuple(judges)
-        correlated = {judge.node for judge in self.judges if judge.measure not in QUALITY}
+        correlated = {judge.node for judge in self.judges if judge.measure not in OF_FEATURES}
         self.standardised = {node: standardise(original[node]) for node in correlated}
 
     def __call__(self, reconstructed: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
-        """One repeat's correlations (n, n), once per node, or its quality as a set, (n,) or one."""
+        """One repeat's correlations (n, n), once per node, or what features say, (n,) or one."""
         correlations = {
             node: correlate(rows, standardise(reconstructed[node])).cpu()
             for node, rows in self.standardised.items()
         }
         return {
-            judge.name: QUALITY[judge.measure](self.original[judge.node], reconstructed[judge.node])
-            if judge.measure in QUALITY
+            judge.name: OF_FEATURES[judge.measure](
+                self.original[judge.node], reconstructed[judge.node]
+            )
+            if judge.measure in OF_FEATURES
             else correlations[judge.node]
             for judge in self.judges
         }
 
 
-def _conclude(judge: Judge, views: Sequence[Tensor | float]) -> dict[str, np.ndarray | float]:
+def _conclude(
+    judge: Judge, views: Sequence[Tensor | float], original: Tensor
+) -> dict[str, np.ndarray | SetValue]:
     """A judge's values, by each convention, from what it saw of every repeat."""
     if judge.measure in SET_MEASURES:
-        return {judge.name: float(np.mean(views))}
-    if judge.measure == "kernel_distance":
+        return {judge.name: SetValue(float(np.mean(views)), NOTES[judge.measure](original))}
+    if judge.measure in OF_FEATURES:
         return {judge.name: torch.stack(list(views), dim=1).cpu().numpy()}
     correlations = torch.stack(list(views))
     if judge.measure == "distance":
@@ -128,6 +143,28 @@ def _conclude(judge: Judge, views: Sequence[Tensor | float]) -> dict[str, np.nda
         detailed(judge.name, convention): identify(correlations).numpy()
         for convention, identify in IDENTIFICATION.items()
     }
+
+
+def split_judges(
+    judges: Iterable[Judge], *, number: int, networks: Mapping[str, str], models: Collection[str]
+) -> tuple[list[Judge], dict[str, str]]:
+    """The judges that can measure, and by name of each other one, why it cannot.
+
+    Args:
+        judges: all of the configuration.
+        number: images.
+        networks: model of each network.
+        models: those whose weights are there.
+    """
+    skipped = {}
+    for judge in judges:
+        model = networks[judge.network]
+        if model not in models:
+            skipped[judge.name] = f"not computed: the weights of {model} are not there"
+        elif number < judge.minimum_images:
+            needed = f"at least {judge.minimum_images} are needed"
+            skipped[judge.name] = f"not computed: {number} images, {needed}"
+    return [judge for judge in judges if judge.name not in skipped], skipped
 
 
 def network_loader(
@@ -140,15 +177,15 @@ def network_loader(
 
     Args:
         networks: settings by name.
-        loaders: how each model is read.
-        places: where its weights lie, see ``load_network``; also package://module/file.
+        loaders: which network each is, and so how its file is read.
+        places: where each model's weights lie, see ``load_network``; also package://module/file.
     """
 
     def load(name: str) -> nn.Module:
         settings = networks[name]
         return load_network(
             settings,
-            loader=loaders[settings.model],
+            loader=loaders[name],
             path_to_weights=resolve(places[settings.model]),
             device=runtime.execution().device,
         )

@@ -46,6 +46,7 @@ JUDGED_WORDS = {False: "", True: " (voxels that guide nothing)"}
 MEASURES = {
     "identification": ("share identified", True, "network"),
     "distance": ("1 - correlation", False, "network"),
+    "perceptual": ("perceptual distance", False, "network"),
     "frechet_distance": ("squared distance", False, "set"),
     "inception_score": ("exponential of nats", True, "set"),
     "kernel_distance": ("squared distance", False, "set"),

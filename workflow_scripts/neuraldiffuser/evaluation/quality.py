@@ -9,12 +9,14 @@ import warnings
 
 import neuraldiffuser.torchvision_schemas  # noqa: F401  before torchmetrics
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from neuraldiffuser.errors import DataError
 
 FEWEST = 3  # images that have a kernel distance
+HALVINGS = 5  # of the stimuli, to tell the bias of the Frechet distance
 SPLITS = 10  # of the images, as in Salimans et al. (2016)
 
 
@@ -108,4 +110,36 @@ QUALITY = {
     "frechet_distance": frechet_distance,
     "inception_score": inception_score,
     "kernel_distance": kernel_distance,
+}
+
+
+def describe_frechet_bias(stimuli: Tensor) -> str:
+    """How far the Frechet distance of so few images is from that of all, in words and numbers."""
+    number, features = stimuli.shape
+    halves = np.mean([_distance_of_halves(stimuli, seed) for seed in range(HALVINGS)])
+    rank = f"; rank at most {number - 1} of {features}" if number <= features else ""
+    return (
+        f"biased upwards by the finite sample of {number} images: two random halves of the stimuli "
+        f"are {halves:.3g} apart{rank}; mean over repeats"
+    )
+
+
+def _distance_of_halves(rows: Tensor, seed: int) -> float:
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
+    half = len(rows) // 2
+    return frechet_distance(rows[order[:half]], rows[order[half : 2 * half]])
+
+
+def describe_inception_bias(stimuli: Tensor) -> str:
+    """The bias of the Inception Score, in words, beside the score of the stimuli themselves."""
+    return (
+        f"biased downwards by the finite sample of {len(stimuli)} images in {SPLITS} splits: the "
+        f"stimuli themselves reach {inception_score(stimuli, stimuli):.3g}; mean over repeats"
+    )
+
+
+# What has to be said of the values that a whole set has, given the features of the stimuli.
+NOTES = {
+    "frechet_distance": describe_frechet_bias,
+    "inception_score": describe_inception_bias,
 }

@@ -60,6 +60,48 @@ def build_swav(weights: Path, _size: int) -> nn.Module:
     )
 
 
+class FidInception(nn.Module):
+    """The network of the Frechet Inception Distance and the Inception Score, by torch-fidelity.
+
+    TensorFlow's Inception of 2015 with 1008 classes, which resizes images to 299 pixels itself, as
+    TensorFlow 1 did. Its nodes are torch-fidelity's names of features.
+    """
+
+    NODES = ("2048", "logits_unbiased")
+
+    def __init__(self, weights: Path) -> None:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        super().__init__()
+        read_weights(weights)  # the library would run what is not data
+        try:
+            self.network = FeatureExtractorInceptionV3(
+                "inception-2015", list(self.NODES), feature_extractor_weights_path=str(weights)
+            )
+        except RuntimeError as error:
+            raise _refuse(error, "FeatureExtractorInceptionV3") from error
+        for node in self.NODES:
+            self.add_module(node, nn.Identity())
+
+    def forward(self, images: torch.Tensor) -> None:
+        """Shows its nodes the features of images (n, 3, h, w) in [0, 1], rounded to 8 bits."""
+        found = self.network((images * 255).round().to(torch.uint8))
+        for node, features in zip(self.NODES, found, strict=True):
+            self.get_submodule(node)(features)
+
+
+def build_inception_fid(weights: Path, _size: None) -> nn.Module:
+    """The network of the Frechet Inception Distance."""
+    return FidInception(weights)
+
+
+def build_lpips(weights: Path, _size: int) -> nn.Module:
+    """What LPIPS sees, from the weights of torchvision's AlexNet."""
+    from neuraldiffuser.features.perceptual import PerceptualFeatures
+
+    return PerceptualFeatures(build_alexnet(weights, _size).state_dict())
+
+
 def build_open_clip(weights: Path, _size: int) -> nn.Module:
     """The image tower of an open_clip folder."""
     return load_visual(weights)
@@ -73,9 +115,11 @@ def build_efficientnet_lite(weights: Path, size: int) -> nn.Module:
     return with_weights(network, read_weights(weights))
 
 
-ARCHITECTURES: dict[str, Callable[[Path, int], nn.Module]] = {
+ARCHITECTURES: dict[str, Callable[[Path, int | None], nn.Module]] = {
     "alexnet": build_alexnet,
+    "lpips": build_lpips,
     "inception_v3": build_inception,
+    "inception_fid": build_inception_fid,
     "efficientnet_b1": build_efficientnet,
     "swav_resnet50": build_swav,
     "open_clip": build_open_clip,
@@ -113,11 +157,15 @@ def with_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise DataError(
-            f"The weights do not fit {type(network).__name__} "
-            f"({str(error).splitlines()[1].strip()}); name the file of this architecture."
-        ) from error
+        raise _refuse(error, type(network).__name__) from error
     return network
+
+
+def _refuse(error: RuntimeError, architecture: str) -> DataError:
+    return DataError(
+        f"The weights do not fit {architecture} "
+        f"({str(error).splitlines()[1].strip()}); name the file of this architecture."
+    )
 
 
 class NetworkFeatures(nn.Module):
@@ -126,7 +174,7 @@ class NetworkFeatures(nn.Module):
     Args:
         network: any module from images to something.
         nodes: name of your choice -> module name inside ``network``, or "output".
-        size: images are resized to this many pixels a side.
+        size: images are resized to this many pixels a side; None: the network does it.
         normalisation: a key of ``images.MEANS_AND_DEVIATIONS``.
         antialias: whether shrinking filters before it samples.
 
@@ -139,7 +187,7 @@ class NetworkFeatures(nn.Module):
         network: nn.Module,
         *,
         nodes: Mapping[str, str],
-        size: int,
+        size: int | None,
         normalisation: str,
         antialias: bool,
     ) -> None:
@@ -152,9 +200,10 @@ class NetworkFeatures(nn.Module):
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """(n, 3, h, w) images in [0, 1] to {name: (n, d)}."""
-        resized = preprocessing.resize(images, self.size, antialias=self.antialias)
+        if self.size is not None:
+            images = preprocessing.resize(images, self.size, antialias=self.antialias)
         with collect_outputs(self.modules_by_name) as outputs:
-            normalised = preprocessing.normalise(resized, self.normalisation)
+            normalised = preprocessing.normalise(images, self.normalisation)
             self.network(normalised.contiguous(memory_format=torch.channels_last))
         return outputs
 
@@ -194,7 +243,7 @@ def load_network(
 
     Args:
         settings: nodes and preprocessing.
-        loader: a key of ``ARCHITECTURES``.
+        loader: a key of ``ARCHITECTURES``: the network, and how its file is read.
         path_to_weights: a file with a state dict or, for open_clip, the model's folder.
         device: torch device.
 
