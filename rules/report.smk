@@ -10,6 +10,7 @@ PAPER_TABLES = [
     "table4_brain_encoding_guidance",
     "text_only_retrieval",
     "model_cost",
+    "costs",
 ]
 PAPER = f"{workflow.basedir}/resources/paper_tables"
 PAGE = f"{workflow.basedir}/workflow_scripts/neuraldiffuser/reporting"

@@ -146,7 +146,7 @@ def test_the_papers_values_are_those_of_its_files(world, experiment, name):
     published = make(world, name, experiment).entries.query("origin == 'paper'")
     papers = [storage.read_table(PAPER / file) for file in tables.TABLES[name].papers]
     papers = [
-        wide.set_index("metric").T if list(wide.columns) == ["metric", "value"] else wide
+        wide.set_index(wide.columns[0])[["value"]].T if wide.columns[1] == "value" else wide
         for wide in papers
     ]
     for column, (metric, factor) in tables.PAPER_METRICS.items():

@@ -30,4 +30,5 @@ TABLES: dict[str, tuple[str, ...]] = {
     "table4": ("summary",),
     "retrieval_by_embedding": ("predictors", "retrieval"),
     "decoder_sizes": ("decoders",),
+    "cost": ("decoders", "reconstructions"),
 }

@@ -19,7 +19,7 @@ from neuraldiffuser.evaluation.predictors import DECODER, RIDGE, SCRATCH
 from neuraldiffuser.evaluation.retrieval import VOTE
 from neuraldiffuser.reporting import words
 
-LOW, HIGH, REPEATS, BRAIN, RETRIEVED, QUALITY, SIZE = (
+LOW, HIGH, REPEATS, BRAIN, RETRIEVED, QUALITY, SIZE, COST = (
     "Low level",
     "High level",
     "Repeats",
@@ -27,8 +27,9 @@ LOW, HIGH, REPEATS, BRAIN, RETRIEVED, QUALITY, SIZE = (
     "Retrieval",
     "Image quality",
     "Weights (million)",
+    "Time and memory",
 )
-GROUPS = (LOW, HIGH, REPEATS, BRAIN, RETRIEVED, QUALITY, SIZE)
+GROUPS = (LOW, HIGH, REPEATS, BRAIN, RETRIEVED, QUALITY, SIZE, COST)
 GROUP_OF_KIND = {"pixels": LOW, "repeats": REPEATS, "brain": BRAIN, "set": QUALITY}
 GROUP_OF_LEVEL = {"early": LOW, "middle": LOW, "late": HIGH}
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}

@@ -20,7 +20,7 @@ from neuraldiffuser.errors import DataError
 from neuraldiffuser.nsd.stimuli import read_images
 from neuraldiffuser.reporting import labels, sheets, words
 from neuraldiffuser.reporting.result import Figure
-from neuraldiffuser.reporting.sources import Sources
+from neuraldiffuser.reporting.sources import Sources, find_files
 
 RULE = (
     "The images stand at evenly spaced ranks of the {variant} variant's PixCorr, from the best "
@@ -121,12 +121,6 @@ def read_columns(
         )
         for column in columns
     ]
-
-
-def find_files(sources: Sources, kind: str, *, variant: str, subject: str) -> list[Path]:
-    """The files of one kind that belong to a variant or selection and a subject."""
-    wanted = {"variant": variant, "subject": subject}
-    return [path for who, path in sources.files(kind) if who == wanted]
 
 
 def show_examples(sources: Sources, experiment: Presentation) -> Figure:

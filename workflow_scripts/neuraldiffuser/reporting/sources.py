@@ -102,6 +102,11 @@ IDENTITIES: dict[str, Callable[[Path], dict[str, str]]] = {
 }
 
 
+def find_files(sources: Sources, kind: str, **wanted: str) -> list[Path]:
+    """The files of one kind that belong to, for example, a variant or selection and a subject."""
+    return [path for who, path in sources.files(kind) if wanted.items() <= who.items()]
+
+
 def read_chances(sources: Sources) -> pd.DataFrame:
     """Chance and number of candidates of retrieval by pool of test images, over subjects."""
     retrieval = sources.table("retrieval")

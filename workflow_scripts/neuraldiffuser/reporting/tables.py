@@ -21,9 +21,9 @@ from neuraldiffuser.evaluation.contrasts import CONTROLS, parse_retrieval
 from neuraldiffuser.evaluation.metrics import brain_metric
 from neuraldiffuser.evaluation.predictors import DECODER, TEST, is_guidance
 from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
-from neuraldiffuser.reporting import labels, words
+from neuraldiffuser.reporting import costs, labels, words
 from neuraldiffuser.reporting.decoder_sizes import measure_size
-from neuraldiffuser.reporting.sources import Sources, read_chances
+from neuraldiffuser.reporting.sources import Sources, find_files, read_chances
 
 OURS, PAPER, PENDING = "ours", "paper", "pending"
 PUBLISHED = "as published"
@@ -69,6 +69,11 @@ PAPER_METRICS: dict[str, tuple[str, float]] = {
     "fid": ("fid", 1),
     "parameters_pretraining_millions": ("weights_pretraining", 1),
     "parameters_subject_millions": ("weights_subject", 1),
+    "training of one decoding model": ("training_hours", 1),
+    "inference with guidance": ("guided_seconds", 1),
+    "inference without guidance": ("unguided_seconds", 1),
+    "recommended GPU memory": ("gpu_memory", 1),
+    "GPUs used for training": ("training_gpus", 1),
 }
 # heading, unit, direction, group of metrics that only the paper has, or that no judge measures
 PAPER_HEADINGS: dict[str, tuple[str, str, str, str]] = {
@@ -88,6 +93,11 @@ PAPER_HEADINGS: dict[str, tuple[str, str, str, str]] = {
     "trained_pretraining": ("Pretraining, trained", words.MILLION, "none", labels.SIZE),
     "weights_subject": ("One subject", words.MILLION, "none", labels.SIZE),
     "trained_subject": ("One subject, trained", words.MILLION, "none", labels.SIZE),
+    "training_hours": ("Training of one decoder (hours)", words.HOURS, "none", labels.COST),
+    "guided_seconds": ("An image with guidance (s)", words.SECONDS, "none", labels.COST),
+    "unguided_seconds": ("An image without guidance (s)", words.SECONDS, "none", labels.COST),
+    "gpu_memory": ("GPU memory recommended (GB)", words.GIGABYTES, "none", labels.COST),
+    "training_gpus": ("GPUs used for training", words.COUNT, "none", labels.COST),
 }
 ENTRY = [
     "origin",
@@ -169,8 +179,8 @@ def read_paper(
 ) -> pd.DataFrame:
     """The paper's values as entries in our units; a file of single values makes one row."""
     wide = storage.read_table(path)
-    if list(wide.columns) == ["metric", "value"]:
-        wide = wide.set_index("metric").T
+    if wide.columns[1] == "value":
+        wide = wide.set_index(wide.columns[0])[["value"]].T
     rows = name_rows(wide, experiment)
     columns = [column for column in wide.columns if column in PAPER_METRICS]
     entries = [
@@ -418,6 +428,28 @@ def pick_sizes(sources: Sources, experiment: Presentation) -> pd.DataFrame:
     return entries.join(pd.DataFrame(described)).assign(origin=OURS)
 
 
+def pick_costs(sources: Sources, experiment: Presentation) -> pd.DataFrame:
+    """What training a decoder and sampling an image took, in whole jobs."""
+    report = experiment.report
+    variants = {"guided_seconds": report.headline, "unguided_seconds": report.baseline}
+    made = {
+        name: find_files(sources, "reconstructions", variant=experiment.maker(variant))
+        for name, variant in variants.items()
+    }
+    made["training_hours"] = [path for _, path in sources.files("decoders")]
+    decoders = {who["target"] for who, _ in sources.files("decoders")}
+    units = {name: costs.count_images(made[name]) for name in variants}
+    units["training_hours"] = 3600 * len(decoders)
+    found = {name: costs.add_up(paths) for name, paths in made.items() if units[name]}
+    devices = dict.fromkeys(device for cost in found.values() for device in cost.devices)
+    entries = [
+        {"metric": name, "value": cost.seconds / units[name]} | describe_metric(name, experiment)
+        for name, cost in found.items()
+    ]
+    row = f"this experiment, {words.join_words(list(devices)) or 'unknown device'}"
+    return pd.DataFrame(entries).assign(origin=OURS, row=row)
+
+
 def _rank_decoder(found: tuple[dict[str, str], Path]) -> tuple[int, int]:
     who, _ = found
     return labels.rank_target(who["target"]), list(STAGE_ENDINGS).index(who["stage"])
@@ -555,6 +587,11 @@ def name_by_size(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # 
     return wide["target"].map(name_size_row)
 
 
+def name_the_paper(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # noqa: ARG001
+    """The paper's only row of its cost."""
+    return pd.Series(["the paper, RTX 3090 (24 GB)"] * len(wide))
+
+
 TABLES: Mapping[str, Recipe] = {
     "table1": Recipe(
         title="Table 1. Comparison with published methods",
@@ -609,5 +646,14 @@ TABLES: Mapping[str, Recipe] = {
         papers={"model_cost.csv": name_by_size},
         pick=pick_sizes,
         metrics_in_rows=False,
+    ),
+    "cost": Recipe(
+        title="Cost",
+        caption="Training of one decoder, mean over the targets of the first subject, pretraining "
+        "and finetuning; an image by the headline variant and by the baseline, mean over subjects, "
+        "images and repeats. Ours are whole jobs, what loads models included, as the files' "
+        "sidecars tell; the paper names one RTX 3090.",
+        papers={"costs.csv": name_the_paper},
+        pick=pick_costs,
     ),
 }

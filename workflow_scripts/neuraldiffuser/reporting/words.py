@@ -5,6 +5,8 @@ import math
 MINUS = "\N{MINUS SIGN}"
 PERCENT_UNITS = ("share identified", "share of the ceiling")
 MILLION = "million"
+HOURS, SECONDS, GIGABYTES, COUNT = "hours", "seconds", "GB", "count"
+WHOLE_UNITS = (MILLION, HOURS, SECONDS, GIGABYTES, COUNT)  # the paper prints whole numbers
 SET_UNITS = ("exponential of nats", "squared distance")
 
 
@@ -36,7 +38,7 @@ def _decimals(value: float) -> int:
 def write_published(value: float, *, unit: str = "") -> str:
     """A published number with the digits that papers print: ``95.33`` (percent), ``0.318``."""
     shown = value * 100 if unit in PERCENT_UNITS else value
-    digits = 0 if unit == MILLION else 2 if unit in (*PERCENT_UNITS, *SET_UNITS) else 3
+    digits = 0 if unit in WHOLE_UNITS else 2 if unit in (*PERCENT_UNITS, *SET_UNITS) else 3
     return f"{shown:.{digits}f}".replace("-", MINUS)
 
 
