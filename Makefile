@@ -10,7 +10,7 @@ export PYTHONPATH := $(CURDIR)/workflow_scripts
 MINIATURE := --configfile config/fidelity/corrected.yaml config/mini.yaml
 RUN := $(BIN)/snakemake --cores $(CORES) --logger progress
 
-.PHONY: help setup demo demo-sweep demo-functions demo-released report test test-system check format config graph clean-demo
+.PHONY: help setup demo demo-sweep demo-functions demo-released fidelity report test test-system check format config graph clean-demo
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -40,6 +40,12 @@ demo-functions: $(READY) ## adds to the demo other guidance functions, each with
 demo-released: $(READY) ## the miniature under the reading of the released code
 	@$(RUN) --configfile config/fidelity/released.yaml config/mini.yaml config/mini_released.yaml
 	@echo "Done. Open results/mini_released/report.html"
+
+fidelity: $(READY) ## measures the switches of docs/fidelity.md on a smaller miniature (an hour on two cores)
+	@$(RUN) fidelity $(MINIATURE) config/mini_fidelity.yaml
+	@cp results/fidelity/fidelity/effects.json resources/fidelity_effects.json
+	@$(BIN)/python -m neuraldiffuser.config.fidelity
+	@echo "Done. Read docs/fidelity.md"
 
 report: demo ## Snakemake's own report of the miniature (results/mini/snakemake-report.zip)
 	@$(BIN)/snakemake $(MINIATURE) --report results/mini/snakemake-report.zip

@@ -32,8 +32,9 @@ include: "rules/reconstruction.smk"
 include: "rules/brain.smk"
 include: "rules/evaluation.smk"
 include: "rules/report.smk"
-
+include: "rules/fidelity.smk"
 include: "rules/gallery.smk"
+
 
 # Snakemake keeps one such block only, the last.
 onstart:

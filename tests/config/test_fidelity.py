@@ -1,5 +1,6 @@
 """The declared switches exist, their values are valid, and the page tells them."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -70,3 +71,44 @@ def test_departures_are_found(monkeypatch):
     first = replace(SWITCHES[0], released="another value")
     monkeypatch.setattr(fidelity, "SWITCHES", (first,))
     assert fidelity.compare_reading(Config(), "released") == [first]
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=lambda switch: switch.key)
+def test_another_value_can_be_tried_of_every_switch(switch):
+    """Also where both readings agree."""
+    for value in (switch.released, switch.corrected):
+        other = switch.other_than(value)
+        assert other != value
+        assert fidelity.lookup(with_value(switch.key, other), switch.key) == other
+
+
+def test_the_budget_takes_contested_switches_first_and_leaves_out_what_does_not_fit():
+    keys = fidelity.list_to_try(Config())
+    chosen = fidelity.choose_within(keys, hours=1)
+    seconds = fidelity.SECONDS[""] + sum(map(fidelity.expected_seconds, chosen))
+    assert 3000 < seconds <= 3600
+    assert fidelity.choose_within(keys, hours=3) == keys
+    contested = [fidelity.find_switch(key).contested for key in keys]
+    assert contested == sorted(contested, reverse=True)
+
+
+def test_the_longest_entry_that_leads_a_key_tells_its_seconds():
+    assert fidelity.expected_seconds("decoder.backbone") == fidelity.SECONDS["decoder"]
+    assert (
+        fidelity.expected_seconds("decoder.prediction.alignment")
+        == fidelity.SECONDS["decoder.prediction"]
+    )
+
+
+def test_effects_are_told_with_the_value_tried(tmp_path, monkeypatch):
+    path = tmp_path / "effects.json"
+    measured = {"voxels.normalisation": {"value": "global_training", "effect": "much"}}
+    path.write_text(json.dumps({"hours": 1.5, "switches": measured}))
+    monkeypatch.setattr(fidelity, "EFFECTS", path)
+    told = [
+        fidelity.find_switch(f"voxels.{name}").effect for name in ("normalisation", "test_average")
+    ]
+    assert told == ["`global_training`: much", "not run: beyond the budget of 1.5 h"]
+    assert fidelity.find_switch("targets.vae_latent.autoencoder").effect == (
+        "not measurable on the miniature: it has one autoencoder"
+    )

@@ -11,9 +11,13 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from neuraldiffuser.config.base import lookup
+from pydantic import Field
 
-PAGE = Path(__file__).parents[3] / "docs" / "fidelity.md"
+from neuraldiffuser.config.base import Section, lookup
+
+REPOSITORY = Path(__file__).parents[3]
+PAGE = REPOSITORY / "docs" / "fidelity.md"
+EFFECTS = REPOSITORY / "resources" / "fidelity_effects.json"
 READINGS = ("released", "corrected")
 NOT_MEASURED = "not yet measured"
 
@@ -23,7 +27,8 @@ class Switch:
     """One disagreement: the configuration key that settles it, and what each reading says.
 
     ``paper`` is what the paper's text says, or that it is silent; ``released`` and ``corrected``
-    are the key's values; ``effect`` is what the change does to the miniature, once measured.
+    are the key's values. ``tried`` is the value that is measured where both are equal;
+    ``unmeasurable`` says why the miniature cannot tell what the key does.
     """
 
     key: str
@@ -32,12 +37,34 @@ class Switch:
     released: Any
     corrected: Any
     why: str
-    effect: str = NOT_MEASURED
+    tried: Any = None
+    unmeasurable: str = ""
 
     @property
     def contested(self) -> bool:
         """Whether the two readings differ."""
         return self.released != self.corrected
+
+    @property
+    def effect(self) -> str:
+        """What another value does to the miniature, as measured by ``make fidelity``."""
+        if self.unmeasurable:
+            return f"not measurable on the miniature: {self.unmeasurable}"
+        found = json.loads(EFFECTS.read_text(encoding="utf-8"))
+        if self.key in found["switches"]:
+            one = found["switches"][self.key]
+            value = one["value"]
+            value = tuple(value) if isinstance(value, list) else value
+            return f"{write_value(value)}: {one['effect']}"
+        if found["switches"]:
+            return f"not run: beyond the budget of {found['hours']:g} h"
+        return NOT_MEASURED
+
+    def other_than(self, value: Any) -> Any:
+        """The value that is measured where ``value`` is set: the other reading's, or ``tried``."""
+        if not self.contested:
+            return self.tried
+        return self.corrected if value == self.released else self.released
 
 
 @dataclass(frozen=True)
@@ -71,6 +98,7 @@ SWITCHES: tuple[Switch, ...] = (
         why="The paper's parameter counts are reproduced only with every nsdgeneral voxel, so none "
         "is dropped. Where a voxel has no data its value is 0, the mean after normalisation, and "
         "no mean over repeats or trials counts it.",
+        tried="dropped",
     ),
     Switch(
         key="voxels.test_average",
@@ -80,6 +108,7 @@ SWITCHES: tuple[Switch, ...] = (
         corrected="voxels",
         why="The released scoring code averages voxels before the decoder; MindEye2 averages the "
         "decoder's outputs.",
+        tried="outputs",
     ),
     Switch(
         key="voxels.missing_repeats",
@@ -97,9 +126,8 @@ SWITCHES: tuple[Switch, ...] = (
         released="float16",
         corrected="float32",
         why="The released code extracts under autocast to float16, which GPUs are fastest in. "
-        "float32 leaves nothing but the rounding of the stored values.",
-        effect="targets move by 0.03 to 0.1 % of their standard deviation, two to four times as "
-        "much as by being stored in float16",
+        "float32 leaves nothing but the rounding of the stored values; float16 moves targets by "
+        "0.03 to 0.1 % of their standard deviation, two to four times as much as storing them so.",
     ),
     Switch(
         key="targets.vae_latent.autoencoder",
@@ -109,6 +137,7 @@ SWITCHES: tuple[Switch, ...] = (
         corrected="stable_diffusion",
         why="The released training uses the autoencoder of Stable Diffusion Image Variations, "
         "while Stable Diffusion v1.4 decodes.",
+        unmeasurable="it has one autoencoder",
     ),
     Switch(
         key="targets.vae_latent.posterior",
@@ -118,6 +147,7 @@ SWITCHES: tuple[Switch, ...] = (
         corrected="mode",
         why="The released training target is the mean; its stored latents, used for the upper "
         "bound, are draws. A draw adds noise that no brain can predict.",
+        tried="sample",
     ),
     Switch(
         key="targets.vae_latent.source_size",
@@ -135,6 +165,7 @@ SWITCHES: tuple[Switch, ...] = (
         released="mean",
         corrected="mean",
         why="The released code averages the embeddings of all captions.",
+        tried="first",
     ),
     Switch(
         key="targets.clip_image.node",
@@ -191,6 +222,7 @@ SWITCHES: tuple[Switch, ...] = (
         corrected="none",
         why="The first version of the released code standardised the guidance targets; the current "
         "one trains on raw features.",
+        tried="per_dimension",
     ),
     Switch(
         key="decoder.low_level.teacher",
@@ -202,6 +234,7 @@ SWITCHES: tuple[Switch, ...] = (
         "commercially. It shows it images that were shrunk to 224 pixels and enlarged to 512; here "
         "the stimuli's own 425 are enlarged, in either reading. The encoder of the autoencoder is "
         "there anyway and knows what its latents hold.",
+        unmeasurable="it has no ConvNeXt, whose weights are 6.5 GB",
     ),
     Switch(
         key="decoder.optimiser.decay_groups",
@@ -246,6 +279,7 @@ SWITCHES: tuple[Switch, ...] = (
         released=("vae_latent",),
         corrected=("vae_latent",),
         why="The first version of the released code aligned the others too.",
+        tried=("vae_latent", "clip_text"),
     ),
     Switch(
         key="reconstruction.precision",
@@ -255,6 +289,7 @@ SWITCHES: tuple[Switch, ...] = (
         corrected="float32",
         why="The released code runs the networks under autocast to float16, which GPUs are fastest "
         "in. Gradients would be flushed to zero in it; here powers of two keep them in its range.",
+        unmeasurable="CPUs compute convolutions in float32",
     ),
     Switch(
         key="reconstruction.noise_timestep",
@@ -281,6 +316,7 @@ SWITCHES: tuple[Switch, ...] = (
         released="noise_level",
         corrected="noise_level",
         why="Paper and code agree; universal guidance decodes the clean estimate itself.",
+        tried="none",
     ),
     Switch(
         key="reconstruction.guidance_prediction",
@@ -289,6 +325,7 @@ SWITCHES: tuple[Switch, ...] = (
         released="conditional",
         corrected="conditional",
         why="Paper and code agree; universal guidance takes the classifier-free combination.",
+        tried="classifier_free",
     ),
     Switch(
         key="reconstruction.guided_steps",
@@ -298,6 +335,7 @@ SWITCHES: tuple[Switch, ...] = (
         corrected="first",
         why="The text and the code guide the first, noisiest steps; Algorithm 1 as printed would "
         "guide the last.",
+        tried="last",
     ),
     Switch(
         key="reconstruction.guidance.clip_layers.loss",
@@ -371,6 +409,7 @@ SWITCHES: tuple[Switch, ...] = (
         corrected="2d",
         why="The peers' call makes channels of columns in scikit-image up to 0.19 and is the usual "
         "two-dimensional SSIM since; the newer peers pin newer versions.",
+        tried="columns",
     ),
     Switch(
         key="evaluation.brain_correlation",
@@ -381,6 +420,7 @@ SWITCHES: tuple[Switch, ...] = (
         why="The peers' code correlates over the voxels of a region for each image; the paper's "
         "text reads as over images for each voxel. Both are computed; this chooses what tables "
         "show.",
+        tried="images_per_voxel",
     ),
     Switch(
         key="evaluation.retrieval.vote",
@@ -389,6 +429,7 @@ SWITCHES: tuple[Switch, ...] = (
         released="majority",
         corrected="majority",
         why="The paper leaves the rule and its ties open, and the released code has none.",
+        tried="sum",
     ),
 )
 
@@ -403,6 +444,74 @@ DEPARTURES = (
         "narrow. The released draws themselves depend on the order of all draws before them.",
     ),
 )
+
+
+def find_switch(key: str) -> Switch:
+    """The switch of a key."""
+    return next(switch for switch in SWITCHES if switch.key == key)
+
+
+def list_to_try(config: Any) -> list[str]:
+    """Keys whose effect this experiment can tell: first where readings differ, then the quick."""
+    told = [switch for switch in SWITCHES if not switch.unmeasurable and _is_used(switch, config)]
+    ordered = sorted(told, key=lambda one: (not one.contested, expected_seconds(one.key)))
+    return [switch.key for switch in ordered]
+
+
+def _is_used(switch: Switch, config: Any) -> bool:
+    """Whether the variants run that show the key's effect."""
+    return set(list_variants(switch.key)) <= set(config.reconstruction.run)
+
+
+def list_variants(key: str) -> tuple[str, ...]:
+    """The variants that show what a key does: its own, or guided and unguided ones."""
+    own = key.partition(".variants.")[2].partition(".")[0]
+    if own:
+        return (own,)
+    return ("brain_encoding",) if ".guidance.encoder." in key else ("guided", "unguided")
+
+
+# Seconds of what reruns for a key on two cores, comparing included, estimated from the miniature.
+SECONDS = {
+    "voxels": 260,
+    "voxels.test_average": 150,
+    "voxels.missing_repeats": 150,
+    "targets": 200,
+    "targets.precision": 300,
+    "decoder": 250,
+    "decoder.prediction": 150,
+    "reconstruction": 120,
+    "reconstruction.variants": 90,
+    "evaluation": 20,
+    "": 500,  # the world without any switch
+}
+
+
+def expected_seconds(key: str) -> int:
+    """How long a switch's measurement takes, by the longest entry of ``SECONDS`` that leads it."""
+    return SECONDS[max((head for head in SECONDS if key.startswith(head)), key=len)]
+
+
+def choose_within(keys: Iterable[str], *, hours: float) -> list[str]:
+    """The keys, in their order, that fit into the hours beside the world without any switch."""
+    left = hours * 3600 - SECONDS[""]
+    chosen = []
+    for key in keys:
+        if expected_seconds(key) <= left:
+            left -= expected_seconds(key)
+            chosen.append(key)
+    return chosen
+
+
+class Fidelity(Section):
+    """What `make fidelity` may take."""
+
+    hours: float = Field(
+        1.0,
+        gt=0,
+        description="Expected hours on two cores, within which as many switches of "
+        "docs/fidelity.md are measured as fit; those whose readings differ come first.",
+    )
 
 
 def compare_reading(config: Any, reading: str) -> list[Switch]:

@@ -11,6 +11,7 @@ from neuraldiffuser.config.decoder import Budget, DecoderSettings, Recipe
 from neuraldiffuser.config.description import Description
 from neuraldiffuser.config.encoding import EncodingSettings
 from neuraldiffuser.config.evaluation import Evaluation
+from neuraldiffuser.config.fidelity import Fidelity
 from neuraldiffuser.config.guidance import VOXELS, GuidingSettings, Needs
 from neuraldiffuser.config.mini import Mini
 from neuraldiffuser.config.models import (
@@ -102,6 +103,7 @@ class Config(Section):
     evaluation: Evaluation = Field(default_factory=Evaluation, description=Evaluation.__doc__)
     report: Report = Field(default_factory=Report, description=Report.__doc__)
     mini: Mini = Field(default_factory=Mini, description=Mini.__doc__)
+    fidelity: Fidelity = Field(default_factory=Fidelity, description=Fidelity.__doc__)
 
     @property
     def description(self) -> Description:

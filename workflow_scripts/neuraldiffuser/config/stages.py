@@ -223,6 +223,12 @@ STAGES: dict[str, dict[str, str]] = {
         "experiment": "presentation",
         "conventions": "evaluation.conventions",
     },
+    "measure_switch": {
+        "bootstrap": "evaluation.bootstrap",
+    },
+    "collect_fidelity": {
+        "hours": "fidelity.hours",
+    },
     "write_report": {
         "description": "description",
     },

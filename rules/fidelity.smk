@@ -1,0 +1,102 @@
+# What each switch of docs/fidelity.md does: this experiment once more per switch, one key changed.
+# On one machine only, since every job runs the workflow itself.
+
+from neuraldiffuser.config.fidelity import (
+    choose_within,
+    expected_seconds,
+    list_to_try,
+    list_variants,
+)
+
+TRIED = choose_within(list_to_try(CONFIG), hours=CONFIG.fidelity.hours)
+
+
+wildcard_constraints:
+    switch="|".join(key.replace(".", r"\.") for key in list_to_try(CONFIG)) or "none",
+
+
+localrules:
+    fidelity,
+    measure_switch,
+    collect_fidelity,
+
+
+rule fidelity:
+    input:
+        "<results>/fidelity/effects.json",
+
+
+def get_measured(wildcards):
+    """The values per image that show what a switch does; brains judge what concerns them."""
+    variants = list_variants(wildcards.switch)
+    decoded = collect(
+        "<results>/evaluation/{kind}/{subject}_images.csv",
+        kind=["decoding", "retrieval"],
+        subject=CONFIG.subjects,
+    )
+    images = [
+        f"<results>/evaluation/{variant}/{subject}/images.csv"
+        for variant in variants
+        for subject in get_variant_subjects(variant)
+    ]
+    brain = collect(
+        "<results>/evaluation/{variant}/{subject}/brain.csv",
+        variant=variants,
+        subject=CONFIG.subjects,
+    )
+    judged = "brain" in wildcards.switch or "encoder" in wildcards.switch
+    return [*decoded, *images, *(brain if judged else [])]
+
+
+rule measure_switch:
+    input:
+        get_measured,
+    output:
+        effect="<results>/fidelity/{switch}.json",
+    log:
+        "<results>/logs/measure_switch/{switch}.log",
+    benchmark:
+        "<results>/benchmarks/measure_switch/{switch}.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: workflow.cores
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        settings=settings("measure_switch"),
+        code=code_id("measure_switch"),
+        # Whatever changes the experiment; the budget does not.
+        configuration=lambda wildcards: CONFIG.model_dump_json(
+            exclude={"fidelity", "report"}
+        ),
+        repository=workflow.basedir,
+    message:
+        "runs this experiment with another value of {wildcards.switch}"
+    script:
+        "../workflow_scripts/measure_switch.py"
+
+
+rule collect_fidelity:
+    input:
+        effects=collect("<results>/fidelity/{switch}.json", switch=TRIED),
+    output:
+        "<results>/fidelity/effects.json",
+    log:
+        "<results>/logs/collect_fidelity/all.log",
+    benchmark:
+        "<results>/benchmarks/collect_fidelity/all.jsonl"
+    conda:
+        "../envs/neuraldiffuser.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=settings("collect_fidelity"),
+        code=code_id("collect_fidelity"),
+    message:
+        f"collects what {len(TRIED)} switches do, expected to take "
+        f"{sum(map(expected_seconds, ('', *TRIED))) / 60:.0f} of {60 * CONFIG.fidelity.hours:.0f} minutes"
+    script:
+        "../workflow_scripts/collect_fidelity.py"
