@@ -12,7 +12,7 @@ from neuraldiffuser.config.decoder import Recipe
 from neuraldiffuser.config.evaluation import Evaluation
 from neuraldiffuser.config.reconstruction import Reconstruction
 from neuraldiffuser.config.report import Presentation, Report
-from neuraldiffuser.reporting import catalogue, layout, tables
+from neuraldiffuser.reporting import catalogue, layout, published, tables
 from neuraldiffuser.reporting.sources import Sources
 
 PAPER = Path(__file__).parents[2] / "resources" / "paper_tables"
@@ -143,15 +143,15 @@ def test_every_weight_of_the_low_level_decoder_is_trained(world, experiment):
 
 @pytest.mark.parametrize("name", sorted(tables.TABLES))
 def test_the_papers_values_are_those_of_its_files(world, experiment, name):
-    published = make(world, name, experiment).entries.query("origin == 'paper'")
+    theirs = make(world, name, experiment).entries.query("origin == 'paper'")
     papers = [storage.read_table(PAPER / file) for file in tables.TABLES[name].papers]
     papers = [
         wide.set_index(wide.columns[0])[["value"]].T if wide.columns[1] == "value" else wide
         for wide in papers
     ]
-    for column, (metric, factor) in tables.PAPER_METRICS.items():
+    for column, (metric, factor) in published.PAPER_METRICS.items():
         values = [value for wide in papers if column in wide for value in wide[column]]
-        found = published[published["metric"] == metric]["value"].to_numpy(float)
+        found = theirs[theirs["metric"] == metric]["value"].to_numpy(float)
         np.testing.assert_allclose(found, np.multiply(values, factor), rtol=1e-12)
 
 
@@ -241,8 +241,8 @@ def test_the_best_of_five_stands_beside_the_mean_and_meets_no_published_number(w
     entries = make_further(world, "table1", further).entries
     values = entries[entries["metric"] == "pixcorr"].set_index("row")["value"]
     ours = "NeuralDiffuser, best repeat by decoded features"
-    published = "NeuralDiffuser, best of 5 (rule undefined in the paper)"
-    assert values[published] == 0.343
+    theirs = "NeuralDiffuser, best of 5 (rule undefined in the paper)"
+    assert values[theirs] == 0.343
     mean = entries.query("origin == 'ours' and metric == 'pixcorr' and row == 'NeuralDiffuser'")
     assert values[ours] == pytest.approx(mean["value"].item() + 3)
 

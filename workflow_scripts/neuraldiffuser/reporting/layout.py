@@ -7,7 +7,8 @@ import pandas as pd
 
 from neuraldiffuser.reporting import words
 from neuraldiffuser.reporting.labels import ARROWS, CHOSEN, GROUPS, SCORED, SINGLE
-from neuraldiffuser.reporting.tables import MARKS, OURS, PAPER, PENDING, Table
+from neuraldiffuser.reporting.published import PAPER
+from neuraldiffuser.reporting.tables import MARKS, OURS, PENDING, Table
 
 EMPTY = "\N{EN DASH}"
 INSIDE, OUTSIDE = "✓", "✗"

@@ -18,15 +18,22 @@ from neuraldiffuser import storage
 from neuraldiffuser.config.reconstruction import STIMULUS
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.contrasts import CONTROLS, parse_retrieval
-from neuraldiffuser.evaluation.metrics import brain_metric
-from neuraldiffuser.evaluation.predictors import DECODER, TEST, is_guidance
+from neuraldiffuser.evaluation.predictors import DECODER, TEST
 from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
-from neuraldiffuser.reporting import costs, labels, words
+from neuraldiffuser.reporting import costs, labels, published, words
 from neuraldiffuser.reporting.decoder_sizes import measure_size
+from neuraldiffuser.reporting.published import (
+    ENTRY,
+    METHOD,
+    describe_metric,
+    name_hyperparameters,
+    name_retrieval_row,
+    name_size_row,
+    read_paper,
+)
 from neuraldiffuser.reporting.sources import Sources, find_files, read_chances
 
-OURS, PAPER, PENDING = "ours", "paper", "pending"
-PUBLISHED = "as published"
+OURS, PENDING = "ours", "pending"
 SCORED_BY_ITS_GUIDE = (
     "guided by the encoder that scores it, so this brain correlation says how well the guidance "
     "was followed, not how good the image is"
@@ -45,77 +52,6 @@ MARKS = {
     OF_ONE_REPEAT: labels.SINGLE,
     OF_BEST_REPEAT: labels.CHOSEN,
 }
-
-# column of the paper's tables: (name of our metric, factor from the paper's unit to ours)
-PERCENT = 0.01
-PAPER_METRICS: dict[str, tuple[str, float]] = {
-    "ssim": ("ssim", 1),
-    "pixcorr": ("pixcorr", 1),
-    "alexnet2": ("alexnet2", PERCENT),
-    "alexnet5": ("alexnet5", PERCENT),
-    "inception": ("inception", PERCENT),
-    "clip": ("clip", PERCENT),
-    "effnet": ("effnet", 1),
-    "swav": ("swav", 1),
-    "V1": (brain_metric("V1"), 1),
-    "V2": (brain_metric("V2"), 1),
-    "V3": (brain_metric("V3"), 1),
-    "V4": (brain_metric("hV4"), 1),
-    "higher_vis": (brain_metric("higher_visual"), 1),
-    "whole_vis": (brain_metric("nsdgeneral"), 1),
-    "image_retrieval": ("image_retrieval", PERCENT),
-    "brain_retrieval": ("brain_retrieval", PERCENT),
-    "inception_score": ("inception_score", 1),
-    "fid": ("fid", 1),
-    "parameters_pretraining_millions": ("weights_pretraining", 1),
-    "parameters_subject_millions": ("weights_subject", 1),
-    "training of one decoding model": ("training_hours", 1),
-    "inference with guidance": ("guided_seconds", 1),
-    "inference without guidance": ("unguided_seconds", 1),
-    "recommended GPU memory": ("gpu_memory", 1),
-    "GPUs used for training": ("training_gpus", 1),
-}
-# heading, unit, direction, group of metrics that only the paper has, or that no judge measures
-PAPER_HEADINGS: dict[str, tuple[str, str, str, str]] = {
-    "alexnet2": ("AlexNet(2)", "share identified", "higher", labels.LOW),
-    "alexnet5": ("AlexNet(5)", "share identified", "higher", labels.LOW),
-    "inception": ("IncepV3", "share identified", "higher", labels.HIGH),
-    "clip": ("CLIP", "share identified", "higher", labels.HIGH),
-    "effnet": ("EffNet-B", "1 - correlation", "lower", labels.HIGH),
-    "swav": ("SwAV", "1 - correlation", "lower", labels.HIGH),
-    "inception_score": ("IS", "exponential of nats", "higher", labels.QUALITY),
-    "fid": ("FID", "squared distance", "lower", labels.QUALITY),
-    "image_retrieval": ("Image retrieval", "share identified", "higher", labels.RETRIEVED),
-    "brain_retrieval": ("Brain retrieval", "share identified", "higher", labels.RETRIEVED),
-    "image_retrieval_all": ("Image, among all", "share identified", "higher", labels.RETRIEVED),
-    "brain_retrieval_all": ("Brain, among all", "share identified", "higher", labels.RETRIEVED),
-    "weights_pretraining": ("Pretraining", words.MILLION, "none", labels.SIZE),
-    "trained_pretraining": ("Pretraining, trained", words.MILLION, "none", labels.SIZE),
-    "weights_subject": ("One subject", words.MILLION, "none", labels.SIZE),
-    "trained_subject": ("One subject, trained", words.MILLION, "none", labels.SIZE),
-    "training_hours": ("Training of one decoder (hours)", words.HOURS, "none", labels.COST),
-    "guided_seconds": ("An image with guidance (s)", words.SECONDS, "none", labels.COST),
-    "unguided_seconds": ("An image without guidance (s)", words.SECONDS, "none", labels.COST),
-    "gpu_memory": ("GPU memory recommended (GB)", words.GIGABYTES, "none", labels.COST),
-    "training_gpus": ("GPUs used for training", words.COUNT, "none", labels.COST),
-}
-ENTRY = [
-    "origin",
-    "row",
-    "metric",
-    "label",
-    "group",
-    "unit",
-    "direction",
-    "value",
-    "low",
-    "high",
-    "n",
-    "difference",
-    "within",
-    "note",
-    "spread",
-]
 
 
 @dataclass(frozen=True)
@@ -150,7 +86,7 @@ def make_table(name: str, *, sources: Sources, experiment: Presentation, paper: 
     """
     recipe = TABLES[name]
     ours = recipe.pick(sources, experiment).reindex(columns=ENTRY)
-    published = pd.concat(
+    theirs = pd.concat(
         [
             read_paper(paper / file, name_rows, experiment)
             for file, name_rows in recipe.papers.items()
@@ -158,8 +94,8 @@ def make_table(name: str, *, sources: Sources, experiment: Presentation, paper: 
         ignore_index=True,
     )
     if experiment.comparable:
-        ours = add_differences(ours, published)
-    entries = pd.concat([ours, published], ignore_index=True)
+        ours = add_differences(ours, theirs)
+    entries = pd.concat([ours, theirs], ignore_index=True)
     return Table(recipe.title, recipe.caption, entries, recipe.metrics_in_rows)
 
 
@@ -172,55 +108,9 @@ def read_table(name: str, path: Path) -> Table:
     return Table(recipe.title, recipe.caption, entries, recipe.metrics_in_rows)
 
 
-def read_paper(
-    path: Path,
-    name_rows: Callable[[pd.DataFrame, Presentation], pd.Series],
-    experiment: Presentation,
-) -> pd.DataFrame:
-    """The paper's values as entries in our units; a file of single values makes one row."""
-    wide = storage.read_table(path)
-    if wide.columns[1] == "value":
-        wide = wide.set_index(wide.columns[0])[["value"]].T
-    rows = name_rows(wide, experiment)
-    columns = [column for column in wide.columns if column in PAPER_METRICS]
-    entries = [
-        _paper_entry(row, column, value, experiment)
-        for row, values in zip(rows, wide[columns].to_numpy(float), strict=True)
-        for column, value in zip(columns, values, strict=True)
-    ]
-    return pd.DataFrame(entries).reindex(columns=ENTRY)
-
-
-def _paper_entry(row: str, column: str, value: float, experiment: Presentation) -> dict:
-    name, factor = PAPER_METRICS[column]
-    return {
-        "origin": PAPER,
-        "row": row,
-        "metric": name,
-        **describe_metric(name, experiment),
-        "value": value * factor,
-        "note": PUBLISHED if experiment.comparable else f"{PUBLISHED}, not comparable",
-    }
-
-
-def describe_metric(name: str, experiment: Presentation) -> dict[str, str]:
-    """Heading, group, unit and direction of a metric, whoever measured it."""
-    known = labels.metrics_in_order(experiment.judges)
-    if name in known:
-        metric = known[name]
-        return {
-            "label": metric.label,
-            "group": labels.group_of(metric),
-            "unit": metric.unit,
-            "direction": metric.direction,
-        }
-    label, unit, direction, group = PAPER_HEADINGS[name]
-    return {"label": label, "group": group, "unit": unit, "direction": direction}
-
-
-def add_differences(ours: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+def add_differences(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """Ours with the difference to the paper's value of the same row and metric, if any."""
-    theirs = published.set_index(["row", "metric"])["value"]
+    theirs = paper.set_index(["row", "metric"])["value"]
     places = pd.MultiIndex.from_frame(ours[["row", "metric"]])
     values = theirs[~theirs.index.duplicated()].reindex(places).to_numpy()
     inside = (ours["low"] <= values) & (values <= ours["high"])
@@ -402,11 +292,6 @@ def pick_predictors(sources: Sources) -> pd.DataFrame:
     )
 
 
-def name_retrieval_row(method: str, predictor: str) -> str:
-    """By what and by whom something is retrieved."""
-    return f"{labels.label_method(method)}: {labels.label_predictor(predictor)}"
-
-
 def pick_sizes(sources: Sources, experiment: Presentation) -> pd.DataFrame:
     """Weights of one subject's decoders, in millions, all and trained, in both stages."""
     counted = pd.DataFrame(
@@ -455,7 +340,6 @@ def _rank_decoder(found: tuple[dict[str, str], Path]) -> tuple[int, int]:
     return labels.rank_target(who["target"]), list(STAGE_ENDINGS).index(who["stage"])
 
 
-METHOD = "NeuralDiffuser"
 BRAIN_ENCODING = "brain_encoding"
 CHANCE = "chance"
 AS_THE_PAPER = "averaged as in the paper"
@@ -463,14 +347,6 @@ THE_STIMULUS = "the stimulus itself"
 BY_ITSELF = "by each metric itself"
 POOL_ENDINGS = {DRAWN: "", ALL: "_all"}
 STAGE_ENDINGS = {"pretrained": "pretraining", "finetuned": "subject"}
-
-
-def name_size_row(target: str) -> str:
-    """A decoder, or all that read the brain through CLIP."""
-    known = {"all": "c and all g layers", "clip_image_257": "257 × 768 image embedding"}
-    if target in known:
-        return known[target]
-    return "g (each layer)" if is_guidance(target) else labels.label_target(target)
 
 
 # How a table says what its two ways to average are.
@@ -548,56 +424,15 @@ def name_variant_row(name: str, experiment: Presentation) -> str:
     return name_hyperparameters(scale, variant.strength)
 
 
-def name_hyperparameters(scale: float, strength: float) -> str:
-    """A column of Table 2."""
-    if scale == 0:
-        return "κ 0"
-    return f"κ {words.group_thousands(scale)}, η {strength:g}"
-
-
-def name_by_hyperparameters(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # noqa: ARG001
-    """The paper's rows of Table 2."""
-    return pd.Series(
-        [name_hyperparameters(k, e) for k, e in zip(wide["kappa"], wide["eta"], strict=True)]
-    )
-
-
-def name_by_method(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # noqa: ARG001
-    """The paper's rows of Table 1."""
-    return wide["method"]
-
-
-def name_best_of_five(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # noqa: ARG001
-    """The paper's row of its best of five repeats, whose choice it does not define."""
-    return pd.Series([f"{METHOD}, best of 5 (rule undefined in the paper)"] * len(wide))
-
-
-def name_by_subject(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # noqa: ARG001
-    """The paper's rows of Tables 3 and 4."""
-    return wide["subject"]
-
-
-def name_text_retrieval(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # noqa: ARG001
-    """The paper's only row of retrieval by one embedding."""
-    return wide["method"].map(lambda method: name_retrieval_row(method, DECODER))
-
-
-def name_by_size(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # noqa: ARG001
-    """The paper's rows of its model cost."""
-    return wide["target"].map(name_size_row)
-
-
-def name_the_paper(wide: pd.DataFrame, experiment: Presentation) -> pd.Series:  # noqa: ARG001
-    """The paper's only row of its cost."""
-    return pd.Series(["the paper, RTX 3090 (24 GB)"] * len(wide))
-
-
 TABLES: Mapping[str, Recipe] = {
     "table1": Recipe(
         title="Table 1. Comparison with published methods",
         caption=f"Mean over repeats, subjects and test images. {WAYS} The rivals' values are as "
         "published; none was measured here.",
-        papers={"table1_comparison.csv": name_by_method, "best_of_five.csv": name_best_of_five},
+        papers={
+            "table1_comparison.csv": published.name_by_method,
+            "best_of_five.csv": published.name_best_of_five,
+        },
         pick=pick_headline,
         metrics_in_rows=False,
     ),
@@ -607,21 +442,21 @@ TABLES: Mapping[str, Recipe] = {
         "on held-out training images. Below stand other guidance functions and selections of one "
         "repeat, where they were run, and the controls. Mean over repeats (of a selection, the "
         f"chosen ones), subjects and test images. {WAYS}",
-        papers={"table2_guidance.csv": name_by_hyperparameters},
+        papers={"table2_guidance.csv": published.name_by_hyperparameters},
         pick=pick_variants,
     ),
     "table3": Recipe(
         title="Table 3. Each subject",
         caption="The headline variant for each subject: mean over repeats and test images; "
         "retrieval by the vote of the guidance layers.",
-        papers={"table3_subjects.csv": name_by_subject},
+        papers={"table3_subjects.csv": published.name_by_subject},
         pick=pick_subjects,
     ),
     "table4": Recipe(
         title="Table 4. Guidance by a brain encoding model",
         caption="Guidance through a model that predicts brain responses, instead of CLIP layers: "
         "it draws predicted voxels towards the measured ones. Beside it the headline variant.",
-        papers={"table4_brain_encoding_guidance.csv": name_by_subject},
+        papers={"table4_brain_encoding_guidance.csv": published.name_by_subject},
         pick=pick_brain_guidance,
     ),
     "retrieval_by_embedding": Recipe(
@@ -631,7 +466,7 @@ TABLES: Mapping[str, Recipe] = {
         "controls. Besides its tables the paper gives one pair of numbers, for the high-level "
         "pipeline alone (section 5.3). They are read here as those of its own text decoder: the "
         "sentence speaks of MindEye, to which Table 1 gives far more.",
-        papers={"text_only_retrieval.csv": name_text_retrieval},
+        papers={"text_only_retrieval.csv": published.name_text_retrieval},
         pick=pick_retrieval,
         metrics_in_rows=False,
     ),
@@ -643,7 +478,7 @@ TABLES: Mapping[str, Recipe] = {
         "of its section 6, which cuts decimals off. The channel blocks of the released mixer count "
         "among the paper's weights, but they never reach the output, so here they stay as they "
         "are.",
-        papers={"model_cost.csv": name_by_size},
+        papers={"model_cost.csv": published.name_by_size},
         pick=pick_sizes,
         metrics_in_rows=False,
     ),
@@ -653,7 +488,7 @@ TABLES: Mapping[str, Recipe] = {
         "and finetuning; an image by the headline variant and by the baseline, mean over subjects, "
         "images and repeats. Ours are whole jobs, what loads models included, as the files' "
         "sidecars tell; the paper names one RTX 3090.",
-        papers={"costs.csv": name_the_paper},
+        papers={"costs.csv": published.name_the_paper},
         pick=pick_costs,
     ),
 }
