@@ -44,10 +44,10 @@ def evaluate_encoder(
     ]
     table = pd.concat(tables, ignore_index=True)
     storage.write_table(path_to_accuracy, table)
-    for row in table.itertuples():
+    for row in table[table["split"] == "test"].itertuples():
         runtime.logger.info(
-            "%s images, %s: r %.2f, ceiling %.2f, over %d voxels",
-            *(row.split, row.area, row.correlation, row.ceiling, row.voxels),
+            "%s: mean r %.2f, ceiling %.2f, over %d voxels",
+            *(row.area, row.correlation, row.ceiling, row.voxels),
         )
 
 

@@ -30,6 +30,7 @@ from neuraldiffuser.evaluation.variants import FEATURE_WORDS, GUIDED, OWN, UNGUI
 
 GROUND_TRUTH = "ground_truth_guided"
 CONSISTENCY = "consistency"
+BRAIN_RISES = "in brain correlation is above zero"
 GUIDANCE, SWEEP, DECODERS = "guidance", "sweep", "decoders"  # what sentences are about
 CONTROL_WORDS = {
     SCRATCH: "a decoder trained from scratch for as many steps as finetuning",
@@ -117,7 +118,7 @@ def claimed_differences(
             for name in settings.late
         ),
         *(
-            Difference(GUIDED, UNGUIDED, brain_metric(area), "is above zero", above(0))
+            Difference(GUIDED, UNGUIDED, brain_metric(area), BRAIN_RISES, above(0))
             for area in areas
         ),
         Difference(GUIDED, WRONG_IMAGE, "pixcorr", "is above zero", above(0)),
