@@ -10,6 +10,7 @@ from neuraldiffuser import storage
 from neuraldiffuser.config.models import PretrainedModel
 
 SHORT = 12  # characters of a digest
+SKIPPED = "not there: its judges are skipped"
 TEXTS = (".json", ".txt")  # configurations and vocabularies; the table shows weights alone
 COLUMNS = ("model", "part", "sha256", "digest", "role", "licence", "source")
 COMMIT = re.compile(r"(?<=@[0-9a-f]{12})[0-9a-f]{28}$")  # what of a commit is not shown
@@ -22,7 +23,7 @@ def list_models(
 
     Args:
         models: the zoo's description by name.
-        receipts: models/{name}/{file}.json of every file of weights.
+        receipts: models/{name}/{file}.json of the files of weights; only judges may have none.
     """
     paths = [Path(path).as_posix() for path in receipts]
     rows = [row for name, model in models.items() for row in _rows(name, model, paths)]
@@ -34,8 +35,8 @@ def _rows(name: str, model: PretrainedModel, paths: list[str]) -> Iterator[tuple
     shown, told = name, (model.role, model.licence, source)
     for file, pin in model.files.items():
         if not file.endswith(TEXTS):
-            (receipt,) = [path for path in paths if path.endswith(f"/models/{name}/{file}.json")]
-            sha256 = storage.read_json(receipt)["sha256"][:SHORT]
+            found = [path for path in paths if path.endswith(f"/models/{name}/{file}.json")]
+            sha256 = storage.read_json(found[0])["sha256"][:SHORT] if found else SKIPPED
             part = file.rpartition("/")[0]
             yield shown, part, sha256, "pinned" if pin.sha256 else "not pinned", *told
             shown, told = "", ("",) * len(told)
