@@ -141,6 +141,7 @@ rule write_report:
     input:
         figures=collect("<results>/figures/{figure}.png", figure=FIGURES),
         words=collect("<results>/figures/{figure}.json", figure=FIGURES),
+        plotted=collect("<results>/figures/{figure}.csv", figure=FIGURES),
         tables=collect("<results>/tables/{table}.csv", table=TABLES),
         gallery="<results>/gallery/index.html",
         galleries=[
@@ -162,6 +163,7 @@ rule write_report:
         ),
         template=f"{PAGE}/report.html.jinja",
         style=f"{PAGE}/report.css",
+        program=f"{PAGE}/report.js",
     output:
         report=report(
             "<results>/report.html",

@@ -1,8 +1,8 @@
 """Writes the report that a person opens: findings, figures, tables, and how all of it was made.
 
 In: figures, tables, the gallery, calibrations, receipts of the models, findings, data card,
-pictures of regions, and the page's template and style. Out: one HTML file that needs no other file
-and no network.
+pictures of regions, and the page's template, style and script. Out: one HTML file that needs no
+other file and no network; it links to the gallery and the files of tables and figures beside it.
 """
 
 from pathlib import Path
@@ -17,12 +17,17 @@ def write_report(
     evidence: Evidence,
     path_to_template: Path,
     path_to_style: Path,
+    path_to_program: Path,
     path_to_report: Path,
     description: Description,
 ) -> None:
     """Writes the report as one HTML file."""
     page = render_report(
-        evidence, description=description, template=path_to_template, style=path_to_style
+        evidence,
+        description=description,
+        template=path_to_template,
+        style=path_to_style,
+        program=path_to_program,
     )
     storage.write_bytes(path_to_report, page.encode())
     runtime.logger.info("the report stands in %s", path_to_report)
@@ -46,6 +51,7 @@ if __name__ == "__main__":
             ),
             path_to_template=snakemake.input.template,  # noqa: F821
             path_to_style=snakemake.input.style,  # noqa: F821
+            path_to_program=snakemake.input.program,  # noqa: F821
             path_to_report=snakemake.output.report,  # noqa: F821
             **settings,
         )

@@ -37,6 +37,29 @@ def list_stages(sidecars: Iterable[dict]) -> pd.DataFrame:
     ).reset_index()
 
 
+def list_costs(sidecars: Iterable[dict]) -> pd.DataFrame:
+    """One row per stage: how many jobs, how long all of them took, on which devices.
+
+    A job that made several files counts once.
+    """
+    jobs = {(s["stage"], s["code"], s["seconds"], *s["inputs"]): s for s in sidecars}
+    rows = [(s["stage"], s["seconds"], s["device"]) for s in jobs.values()]
+    table = pd.DataFrame(rows, columns=["stage", "seconds", "device"])
+    grouped = table.groupby("stage", sort=True)
+    shown = grouped.agg(
+        jobs=("seconds", "size"), time=("seconds", "sum"), device=("device", _join_unique)
+    ).reset_index()
+    total = pd.DataFrame([("all", len(table), table["seconds"].sum(), "")], columns=shown.columns)
+    costs = pd.concat([shown.sort_values("time", ascending=False), total], ignore_index=True)
+    return costs.assign(time=costs["time"].map(_write_duration))
+
+
+def _write_duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def list_software(sidecars: Iterable[dict]) -> pd.DataFrame:
     """Versions of the software that made the files: package, version (all that occur)."""
     rows = [(name, version) for s in sidecars for name, version in s["software"].items()]

@@ -8,10 +8,13 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
 import pandas as pd
+import plotly.offline
+from markupsafe import Markup
 
 from neuraldiffuser import storage
 from neuraldiffuser.config.base import lookup
@@ -25,9 +28,15 @@ from neuraldiffuser.config.fidelity import (
 )
 from neuraldiffuser.nsd.data_card import DataCard
 from neuraldiffuser.reporting import data_section, labels, layout, tables, words
+from neuraldiffuser.reporting.interactive import plot_figure
 from neuraldiffuser.reporting.methods import write_methods
 from neuraldiffuser.reporting.models_table import list_models
-from neuraldiffuser.reporting.provenance_table import list_software, list_stages, trace_sidecars
+from neuraldiffuser.reporting.provenance_table import (
+    list_costs,
+    list_software,
+    list_stages,
+    trace_sidecars,
+)
 from neuraldiffuser.reporting.sources import Sources, read_calibrations
 
 CITATION = (
@@ -41,7 +50,7 @@ TOPICS = {  # of the sentences among the observations, in the report's order
 }
 DATA = ("noise_ceiling",)
 BACKGROUND = ("encoder_accuracy", "training_curves")
-PICTURES = ("examples", "figure8", "figure9", "figure10")
+PICTURES = ("examples", *(f"figure{number}" for number in range(6, 12)))
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ class Evidence:
 
 
 def render_report(
-    evidence: Evidence, *, description: Description, template: Path, style: Path
+    evidence: Evidence, *, description: Description, template: Path, style: Path, program: Path
 ) -> str:
     """The report as HTML.
 
@@ -77,10 +86,12 @@ def render_report(
         description: the configuration behind them.
         template: the page in Jinja.
         style: its style sheet.
+        program: its script.
     """
     findings = storage.read_json(evidence.findings)
     card = data_section.read_card(evidence.data_card)
-    figures = [embed_figure(Path(path)) for path in evidence.figures]
+    headings = _list_headings(description)
+    figures = [embed_figure(Path(path), headings) for path in evidence.figures]
     shown_tables = [_show_table(Path(path), description) for path in evidence.tables]
     sidecars = trace_sidecars(evidence.paths)
     environment = jinja2.Environment(
@@ -88,9 +99,12 @@ def render_report(
     )
     page = environment.from_string(Path(template).read_text(encoding="utf-8"))
     return page.render(
-        style=jinja2.utils.markupsafe.Markup(Path(style).read_text(encoding="utf-8")),
+        style=Markup(Path(style).read_text(encoding="utf-8")),
+        plotly=Markup(plotly.offline.get_plotlyjs()),
+        program=Markup(Path(program).read_text(encoding="utf-8")),
         **describe_experiment(description, card),
         **tell_findings(findings),
+        plots={figure["name"]: figure["plot"] for figure in figures if figure["plot"]},
         figures=[figure for figure in figures if figure["name"] not in (*DATA, *BACKGROUND)],
         background=[figure for figure in figures if figure["name"] in BACKGROUND],
         tables=shown_tables,
@@ -102,6 +116,8 @@ def render_report(
         switches=show_switches(description),
         reading_words=tell_departures(description),
         stages=show_frame(list_stages(sidecars)),
+        runs=show_runs(description),
+        cost=show_frame(list_costs(sidecars)),
         software=show_frame(list_software(sidecars)),
         warnings=[
             *data_section.list_missing_sessions(card),
@@ -177,10 +193,20 @@ def tell_finding(finding: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def embed_figure(path: Path) -> dict[str, Any]:
-    """A figure's words and its picture as a data address."""
+def embed_figure(path: Path, headings: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """A figure's words, its picture as a data address, and its plot where it has one."""
     told = storage.read_json(path.with_suffix(".json"))
-    return told | {"name": path.stem, "source": embed(path), "crisp": path.stem in PICTURES}
+    return told | {
+        "name": path.stem,
+        "source": embed(path),
+        "crisp": path.stem in PICTURES,
+        "plot": plot_figure(path.stem, path.with_suffix(".csv"), headings),
+    }
+
+
+def _list_headings(description: Description) -> dict[str, str]:
+    known = labels.choose_metrics(description.presentation)
+    return {name: labels.heading(metric) for name, metric in known.items()}
 
 
 def embed(path: Path) -> str:
@@ -234,6 +260,18 @@ def show_data(
     }
 
 
+def show_runs(description: Description) -> dict[str, Any]:
+    """What was run: every variant and selection in words."""
+    reconstruction, variants = description.reconstruction, description.presentation.variants
+    rows = []
+    for name in reconstruction.run:
+        does = labels.describe_variant(name, variants)
+        if name in reconstruction.selections:
+            does = f"{labels.label_selection(reconstruction.selections[name])}: {does}"
+        rows.append((labels.label_variant(name), does))
+    return show_frame(pd.DataFrame(rows, columns=["variant", "what it does"]))
+
+
 def show_calibrations(sources: Sources) -> dict[str, Any] | None:
     """Calibrated guidance scales, or None if every scale was given."""
     found = read_calibrations(sources)
@@ -260,10 +298,16 @@ def show_switches(description: Description) -> dict[str, Any]:
             _plain(lookup(description, switch.key)),
             _plain(switch.released),
             _plain(switch.corrected),
+            switch.effect,
         )
         for switch in SWITCHES
     ]
-    return show_frame(pd.DataFrame(rows, columns=["key", "place", "here", "released", "corrected"]))
+    return show_frame(
+        pd.DataFrame(
+            rows,
+            columns=["key", "place", "here", "released", "corrected", "effect on the miniature"],
+        )
+    )
 
 
 def _plain(value: Any) -> str:

@@ -1,0 +1,120 @@
+import json
+
+import pandas as pd
+import plotly.graph_objects
+import pytest
+
+from neuraldiffuser.reporting import interactive, labels, style
+
+HEADINGS = {"pixcorr": "PixCorr ↑", "ssim": "SSIM ↑"}
+
+
+@pytest.fixture
+def plots(drawn, experiment, tmp_path):
+    """The plots of the invented figures, by name."""
+    known = labels.choose_metrics(experiment)
+    headings = {name: labels.heading(metric) for name, metric in known.items()}
+    found = {}
+    for name in interactive.PLOTS:
+        path = tmp_path / f"{name}.csv"
+        drawn[name].data.to_csv(path, index=False)
+        found[name] = interactive.plot_figure(name, path, headings)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(interactive.PLOTS))
+def test_plotly_accepts_every_plot_and_json_holds_it(plots, name):
+    plotly.graph_objects.Figure(plots[name])  # refuses what it does not know
+    json.dumps(plots[name], allow_nan=False)
+
+
+def write(tmp_path, rows):
+    path = tmp_path / "data.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def difference(metric, comparison, value):
+    row = {"label": HEADINGS[metric], "comparison": comparison, "metric": metric}
+    return row | {"difference": value, "low": value - 0.01, "high": value + 0.03, "n": 40}
+
+
+def test_points_stand_at_their_values_with_their_intervals(tmp_path):
+    rows = [
+        difference("pixcorr", "guided − unguided", 0.09),
+        difference("ssim", "guided − unguided", 0.02),
+        difference("pixcorr", "wrong image − unguided", -0.01),
+    ]
+    plot = interactive.plot_figure("differences", write(tmp_path, rows), HEADINGS)
+    seen = {(t["name"], t["xaxis"]): t for t in plot["data"]}
+    assert set(seen) == {
+        ("guided − unguided", "x"),
+        ("wrong image − unguided", "x"),
+        ("guided − unguided", "x2"),
+    }
+    point = seen["guided − unguided", "x"]
+    assert point["x"] == [0.09]
+    assert point["error_x"]["array"] == pytest.approx([0.03])
+    assert point["error_x"]["arrayminus"] == pytest.approx([0.01])
+    titles = [title["text"] for title in plot["layout"]["annotations"]]
+    assert titles == ["<b>PixCorr ↑</b>", "<b>SSIM ↑</b>"]
+
+
+def test_a_name_stands_in_the_legend_once_and_is_hidden_everywhere(tmp_path):
+    rows = [difference(metric, "guided − unguided", 0.1) for metric in HEADINGS]
+    plot = interactive.plot_figure("differences", write(tmp_path, rows), HEADINGS)
+    assert [trace["showlegend"] for trace in plot["data"]] == [True, False]
+    assert {trace["legendgroup"] for trace in plot["data"]} == {"guided − unguided"}
+
+
+def test_panels_do_not_overlap(plots):
+    layout = plots["metrics"]["layout"]
+    boxes = []
+    for name, axis in layout.items():
+        if name.startswith("xaxis"):
+            (left, right), (low, high) = (
+                axis["domain"],
+                layout["y" + name[1:]]["domain"],
+            )
+            assert 0 <= left < right <= 1.0001 and -0.0001 <= low < high <= 1
+            assert all(
+                right <= other[0] or other[1] <= left or high <= other[2] or other[3] <= low
+                for other in boxes
+            )
+            boxes.append((left, right, low, high))
+    assert len(boxes) > 4
+
+
+def test_where_lower_is_better_the_sweep_is_turned_over(plots):
+    turned = [
+        axis.get("autorange") == "reversed"
+        for name, axis in plots["sweep"]["layout"].items()
+        if name.startswith("yaxis")
+    ]
+    assert any(turned) and not all(turned)
+
+
+def test_long_curves_are_thinned_and_parts_wait_in_the_legend(tmp_path):
+    rows = [
+        {"panel": "z", "series": series, "subject": "subj01", "stage": "finetuned"}
+        | {"step": step, "value": 1.0}
+        for series in ("loss", "l1")
+        for step in range(10_000)
+    ]
+    plot = interactive.plot_figure("training_curves", write(tmp_path, rows), {})
+    loss, part = plot["data"]
+    assert 100 < len(loss["x"]) <= interactive.MOST_POINTS
+    assert (loss["visible"], part["visible"]) == (True, "legendonly")
+
+
+def test_known_variants_keep_their_colours_and_no_two_names_share_one():
+    colours = interactive.choose_colours(["a", "ground truth, guided", "guided", "b"])
+    assert colours["guided"] == style.BLUE
+    assert colours["ground truth, guided"] == style.VIOLET
+    assert len(set(colours.values())) == 4
+
+
+def test_what_is_pending_has_no_plot(tmp_path):
+    path = write(tmp_path, [{"pending": "not run"}])
+    assert interactive.plot_figure("sweep", path, {}) is None
+    assert interactive.plot_figure("examples", path, {}) is None
