@@ -87,6 +87,14 @@ def test_numbers_written_as_text_by_yaml_are_read_as_numbers():
             "are normalised already; set voxels.normalisation to none.",
         ),
         (
+            {
+                "reconstruction": {"run": ["guided", "unguided"]},
+                "report": {"gallery_variants": ["guided", "encoder"]},
+            },
+            "config: report.gallery_variants names encoder, which does not run; reconstruction.run "
+            "names guided, unguided.",
+        ),
+        (
             {"runtime": {"decoder_processes": 4}},
             "config: runtime.decoder_processes is 4, which does not divide the 42 trials that a "
             "batch of decoder.finetuning takes from each subject; choose a divisor or another "

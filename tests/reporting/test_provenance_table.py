@@ -1,13 +1,19 @@
 from neuraldiffuser import storage
 from neuraldiffuser.provenance import sidecar_path
-from neuraldiffuser.reporting.provenance_table import list_software, list_stages, trace_sidecars
+from neuraldiffuser.reporting.provenance_table import (
+    list_costs,
+    list_software,
+    list_stages,
+    trace_sidecars,
+)
 
 
-def sign(path, stage, inputs, device="cpu", torch="1.0"):
+def sign(path, stage, inputs, device="cpu", torch="1.0", seconds=1.0):
     path.write_text(path.name)
     sidecar = {
         "stage": stage,
         "device": device,
+        "seconds": seconds,
         "code": stage * 20,
         "inputs": dict.fromkeys(inputs),
     }
@@ -31,3 +37,17 @@ def test_a_file_without_a_sidecar_has_nothing_behind_it(tmp_path):
     assert trace_sidecars([tmp_path / "none"]) == []
     assert list_stages([]).empty
     assert list_software([]).empty
+
+
+def test_costs_add_up_and_a_job_with_two_outputs_counts_once(tmp_path):
+    a, b, c, d = (tmp_path / name for name in "abcd")
+    sign(a, "train", ["raw"], device="cuda", seconds=5400.0)
+    sign(b, "train", ["raw"], device="cuda", seconds=5400.0)
+    sign(c, "train", ["other"], device="cpu", seconds=3600.0)
+    sign(d, "score", [str(a), str(b), str(c)], seconds=30.2)
+    costs = list_costs(trace_sidecars([d, b]))
+    assert costs.to_numpy().tolist() == [
+        ["train", 2, "2.5 h", "cpu, cuda"],
+        ["score", 1, "30 s", "cpu"],
+        ["all", 3, "2.5 h", ""],
+    ]
