@@ -98,6 +98,14 @@ def test_summary_covers_every_variant(results):
     }
 
 
+def test_a_judge_without_weights_is_skipped_with_a_note_in_tables_and_report(results):
+    note = "LPIPS: not computed: the weights of alexnet are not there."
+    assert note in (results / "tables/table1.md").read_text()
+    assert note in (results / "report.html").read_text()
+    images = pd.read_csv(results / "evaluation/guided/subj01/images.csv")
+    assert "lpips" not in set(images["metric"])
+
+
 def test_a_selection_is_evaluated_and_shown_like_a_variant(results):
     chosen = pd.read_csv(results / "selections/guided_best/subj01.csv")
     assert set(chosen.groupby("id")["repeat"].count()) == {2}
@@ -258,6 +266,22 @@ def test_a_decoder_trained_by_two_processes_is_the_same(world, tmp_path):
         for folder in (pair.folder, world.folder)
     )
     np.testing.assert_allclose(two, one, rtol=1e-4)
+
+
+def test_switches_are_measured_within_the_hours_and_once(world, results):
+    """Copies of the world, in which Snakemake reruns what the key touches and nothing else."""
+    hours = {"fidelity": {"hours": 0.15}}
+    answer = world.snakemake("fidelity", changes=hours)
+    assert answer.succeeded, answer.text[-4000:]
+    effects = storage.read_json(results / "fidelity/effects.json")["switches"]
+    assert set(effects) == {"evaluation.first_resize", "evaluation.identification"}
+    assert all("PixCorr" in one["effect"] for one in effects.values())
+    logs = {key: (results / f"logs/measure_switch/{key}.log").read_text() for key in effects}
+    rerun = set(re.findall(r"^(\w+) +\d+$", logs["evaluation.first_resize"], re.MULTILINE))
+    assert rerun - {"total"} == {"evaluate_reconstructions"}
+    assert "Nothing to be done" in logs["evaluation.identification"]
+    assert "Nothing to be done" in world.dry_run("fidelity", changes=hours).text
+    assert "Nothing to be done" in world.dry_run().text
 
 
 def test_a_touched_script_reruns_nothing(world):
