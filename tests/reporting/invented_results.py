@@ -220,27 +220,27 @@ def write_summaries(world: World) -> None:
 
 
 def write_sweep(world: World) -> None:
-    """Two lines of growing guidance: details gain up to a point, quality suffers; one control."""
+    """Two lines of growing guidance: details gain up to a point, quality suffers; two controls."""
     rng = np.random.default_rng(5)
+    aspects = {"lite_pooled": "content", "lite_distance": "quality", "consistency": "repeats"}
     rows = []
     for axis, places in (("scale", (0.01, 0.1, 1.0, 10.0)), ("strength", (0.1, 0.2, 0.6, 1.0))):
         points = [(place, "own", f"{axis}_{place:g}") for place in places]
         if axis == "strength":
             points.append((0.2, "another_image", "wrong_image"))
+            points.append((0.2, "mean", "mean_feature"))
         for place, features, variant in points:
             for metric, (_, gain, control, unit, direction) in METRICS.items():
                 if metric.startswith("brain"):
                     continue
-                late = metric in ("lite_pooled", "lite_distance")
+                aspect = aspects.get(metric, "detail")
+                late = aspect in ("content", "quality")
                 amount = np.log10(1 + 9 * place) * (1 if place <= 1 else -0.5)
                 change = (-gain if late else gain) * amount if features == "own" else control
                 change += rng.normal(0, 0.002)
                 for reference in (0.0, places[-2]) if place == places[-1] else (0.0,):
                     rows.append(
                         (axis, 1.0, place, variant, features, reference, "unguided", metric)
-                    )
-                    aspect = (
-                        "content" if late else "repeats" if metric == "consistency" else "detail"
                     )
                     ends = change, change - 0.012, change + 0.013
                     rows[-1] += (metric, aspect, *ends, world.images, unit, direction)

@@ -41,6 +41,25 @@ def test_drawing_again_gives_the_same_bytes(world, experiment, drawn, name):
 
 
 @pytest.mark.parametrize("name", sorted(catalogue.FIGURES))
+def test_nothing_of_a_figure_is_cut_off_at_its_edges(world, experiment, name, monkeypatch):
+    outside = []
+
+    def measure(figure):
+        figure.draw_without_rendering()
+        page = figure.bbox.padded(1)
+        for legend in [*figure.legends, *(ax.get_legend() for ax in figure.axes)]:
+            box = legend and legend.get_window_extent()
+            if box and not (page.contains(*box.min) and page.contains(*box.max)):
+                outside.append([text.get_text() for text in legend.get_texts()])
+        return encode(figure)
+
+    encode = style.encode_figure
+    monkeypatch.setattr(style, "encode_figure", measure)
+    figures.FIGURES[name](sources_of(world, name), experiment)
+    assert not outside
+
+
+@pytest.mark.parametrize("name", sorted(catalogue.FIGURES))
 def test_without_data_a_figure_says_so_in_words(experiment, tmp_path, name):
     figure = figures.FIGURES[name](Sources(), experiment)
     write_figure(

@@ -3,6 +3,8 @@
 Made like the figures of ``figures``: pick rows, draw them, put the result into words.
 """
 
+import math
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
@@ -131,7 +133,8 @@ def _add_legend(figure: MatplotlibFigure, data: pd.DataFrame) -> None:
         for (features, look), label in zip(CONTROLS.items(), CONTROL_LABELS.values(), strict=True)
         if features in set(data["features"])
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    columns = math.ceil(len(handles) / 2)
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
 def _say_pending(data: pd.DataFrame) -> Figure:
