@@ -94,6 +94,14 @@ def test_where_lower_is_better_the_sweep_is_turned_over(plots):
     assert any(turned) and not all(turned)
 
 
+def test_the_sweep_has_a_row_per_metric_and_a_column_per_line(plots):
+    layout = plots["sweep"]["layout"]
+    panels = [title["text"].strip("</b>").rsplit(", ", 1) for title in layout["annotations"]]
+    assert [line for _, line in panels] == ["scale", "strength"] * (len(panels) // 2)
+    assert [name for name, _ in panels[::2]] == [name for name, _ in panels[1::2]]
+    assert layout["xaxis3"]["domain"] == layout["xaxis"]["domain"]
+
+
 def test_long_curves_are_thinned_and_parts_wait_in_the_legend(tmp_path):
     rows = [
         {"panel": "z", "series": series, "subject": "subj01", "stage": "finetuned"}

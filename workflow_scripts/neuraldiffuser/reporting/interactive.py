@@ -4,6 +4,7 @@ Each is what plotly calls a figure, as plain data: ``{"data": traces, "layout": 
 (PNG) of the same rows stands in for it where scripts do not run, and in print.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,9 @@ def plot_sweep(data: pd.DataFrame) -> dict[str, Any]:
     shown |= {"mean": "guided by the mean feature"}
     colours = dict(zip(shown, (style.BLUE, style.ORANGE, style.OCHRE), strict=True))
     panels, turned = [], []
-    for (heading, line), rows in data.groupby(["shown", "line"], sort=False):
+    lines = list(dict.fromkeys(data["line"]))
+    for heading, line in itertools.product(dict.fromkeys(data["shown"]), lines):
+        rows = data[(data["shown"] == heading) & (data["line"] == line)]
         traces = []
         for features, part in rows.sort_values("position").groupby("features", sort=False):
             own = features == "own"
@@ -123,9 +126,9 @@ def plot_sweep(data: pd.DataFrame) -> dict[str, Any]:
                 }
             )
         panels.append((f"{heading}, {line}", traces))
-        turned.append(rows["direction"].iloc[0] == "lower")
+        turned.append((rows["direction"] == "lower").any())
     axes = {"xaxis": {"showticklabels": False, "zeroline": False}, "yaxis": {"zeroline": True}}
-    plot = lay_out(panels, columns=data["line"].nunique(), height=120, axes=axes)
+    plot = lay_out(panels, columns=len(lines), height=120, axes=axes)
     for number, is_turned in enumerate(turned):
         if is_turned:
             plot["layout"][_axis("yaxis", number)]["autorange"] = "reversed"
