@@ -235,7 +235,7 @@ def compare_network(size: Size, name: str, folder: Path, device: str) -> Compare
     network = load_network(
         settings, loader=LOADERS[name], path_to_weights=folder / f"{name}.pth", device=device
     )
-    arguments = {"judges": judges, "first_resize": FIRST_RESIZE}
+    arguments = {"judges": judges, "first_resize_of": lambda _name: FIRST_RESIZE}
     ours, found = clock(partial(measure_networks, *images, load=lambda _name: network, **arguments))
     peer, expected = clock(
         partial(embed_plainly, *images, network=plain, settings=settings, measure=measure)
