@@ -1,18 +1,13 @@
 # What each switch of docs/fidelity.md does: this experiment once more per switch, one key changed.
 # On one machine only, since every job runs the workflow itself.
 
-from neuraldiffuser.config.fidelity import (
-    choose_within,
-    expected_seconds,
-    list_to_try,
-    list_variants,
-)
+from neuraldiffuser.config.fidelity import choose_within, expected_seconds, list_to_try
 
 TRIED = choose_within(list_to_try(CONFIG), hours=CONFIG.fidelity.hours)
 
 
 wildcard_constraints:
-    switch="|".join(key.replace(".", r"\.") for key in list_to_try(CONFIG)) or "none",
+    switch=match_any(list_to_try(CONFIG)),
 
 
 localrules:
@@ -26,31 +21,9 @@ rule fidelity:
         "<results>/fidelity/effects.json",
 
 
-def get_measured(wildcards):
-    """The values per image that show what a switch does; brains judge what concerns them."""
-    variants = list_variants(wildcards.switch)
-    decoded = collect(
-        "<results>/evaluation/{kind}/{subject}_images.csv",
-        kind=["decoding", "retrieval"],
-        subject=CONFIG.subjects,
-    )
-    images = [
-        f"<results>/evaluation/{variant}/{subject}/images.csv"
-        for variant in variants
-        for subject in get_variant_subjects(variant)
-    ]
-    brain = collect(
-        "<results>/evaluation/{variant}/{subject}/brain.csv",
-        variant=variants,
-        subject=CONFIG.subjects,
-    )
-    judged = "brain" in wildcards.switch or "encoder" in wildcards.switch
-    return [*decoded, *images, *(brain if judged else [])]
-
-
 rule measure_switch:
     input:
-        get_measured,
+        get_values_for_switch,
     output:
         effect="<results>/fidelity/{switch}.json",
     log:

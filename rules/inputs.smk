@@ -5,6 +5,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+from neuraldiffuser.config.fidelity import list_variants
 from neuraldiffuser.config.guidance import VOXELS, code_of
 from neuraldiffuser.config.models import CLIP_WEIGHTS, TEXT_WEIGHTS, WEIGHTS
 from neuraldiffuser.config.reconstruction import STIMULUS, name_maker
@@ -627,6 +628,31 @@ def get_shards_to_judge(wildcards):
 def get_selection_to_judge(wildcards):
     """Which of their repeats a selection chose; nothing for a variant."""
     return list_selections([wildcards.variant], get_makings_to_judge(wildcards))
+
+
+# --- fidelity ---
+
+
+def get_values_for_switch(wildcards):
+    """The values per image that show what a switch does; brains judge what concerns them."""
+    variants = list_variants(wildcards.switch)
+    decoded = collect(
+        "<results>/evaluation/{kind}/{subject}_images.csv",
+        kind=["decoding", "retrieval"],
+        subject=CONFIG.subjects,
+    )
+    images = [
+        f"<results>/evaluation/{variant}/{subject}/images.csv"
+        for variant in variants
+        for subject in get_variant_subjects(variant)
+    ]
+    brain = collect(
+        "<results>/evaluation/{variant}/{subject}/brain.csv",
+        variant=variants,
+        subject=CONFIG.subjects,
+    )
+    judged = "brain" in wildcards.switch or "encoder" in wildcards.switch
+    return [*decoded, *images, *(brain if judged else [])]
 
 
 # --- report ---
