@@ -11,6 +11,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from unittest import mock
 
 import neuraldiffuser.torchvision_schemas  # noqa: F401  before diffusers, open_clip, torchvision
 
@@ -352,4 +353,20 @@ def judge_shapes(loader: str) -> dict[str, tuple[int, ...]]:
 def write_judge(path: Path, loader: str) -> Path:
     """Writes a network's weights as its published file holds them: a state dict saved by torch."""
     torch.save(draw_weights(judge_shapes(loader)), path)
+    return path
+
+
+def write_inception_fid(path: Path) -> Path:
+    """Writes torch-fidelity's Inception of 2015 as its published file holds it."""
+    from torch_fidelity import feature_extractor_inceptionv3 as library
+
+    extractor = library.FeatureExtractorInceptionV3
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        with (
+            mock.patch.object(extractor, "load_state_dict"),
+            mock.patch.object(library, "load_state_dict_from_url"),
+        ):
+            network = extractor("random", ["2048"])
+    torch.save(network.state_dict(), path)
     return path

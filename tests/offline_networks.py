@@ -12,7 +12,7 @@ from neuraldiffuser import runtime
 shipped, random = map(Path, sys.argv[1:])
 with runtime.job(
     SimpleNamespace(
-        rule="evaluate_brain",  # a stage without settings
+        rule="describe_voxels",  # a stage without settings
         wildcards=[],
         log=[random / "log.txt"],
         params=SimpleNamespace(settings="{}", code=""),

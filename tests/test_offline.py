@@ -7,6 +7,7 @@ from pathlib import Path
 
 import neuraldiffuser.torchvision_schemas  # noqa: F401  before torchvision
 
+import full_size_models
 import pytest
 import torch
 from workflow import REPOSITORY, World
@@ -51,11 +52,13 @@ def test_every_network_is_loaded_without_a_network(environment, tmp_path):
 
 
 def write_random_weights(folder: Path) -> None:
-    """A state dict for each of torchvision's networks."""
+    """A state dict for each network that is not shipped."""
     from torchvision import models
 
+    full_size_models.write_inception_fid(folder / "inception_fid.pth")
     build = {
         "alexnet": models.alexnet,
+        "lpips": models.alexnet,
         "inception_v3": lambda: models.inception_v3(init_weights=False),
         "efficientnet_b1": models.efficientnet_b1,
         "swav_resnet50": models.resnet50,

@@ -385,7 +385,6 @@ def read_pooled(network, image):
 JUDGES = {
     "alexnet": ("alexnet", 61_100_840, read_alexnet),
     "inception": ("inception_v3", 27_161_264, read_inception),
-    "inception_299": ("inception_v3", 27_161_264, read_inception),
     "efficientnet": ("efficientnet_b1", 7_794_184, read_pooled),
     "swav": ("swav_resnet50", 23_508_032, read_pooled),
 }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from torch_fidelity import feature_extractor_inceptionv3
+from full_size_models import write_inception_fid
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from neuraldiffuser.config.evaluation import NSD_NETWORKS
@@ -18,17 +18,7 @@ from neuraldiffuser.features import networks
 
 @pytest.fixture(scope="module")
 def path_to_weights(tmp_path_factory):
-    """Random weights in the format of the published file."""
-    path = tmp_path_factory.mktemp("weights") / "inception.pth"
-    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
-        torch.manual_seed(0)
-        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
-        patch.setattr(
-            feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *_, **__: None
-        )
-        network = FeatureExtractorInceptionV3("random", ["2048"])
-    torch.save(network.state_dict(), path)
-    return path
+    return write_inception_fid(tmp_path_factory.mktemp("weights") / "inception.pth")
 
 
 @pytest.fixture(scope="module")
