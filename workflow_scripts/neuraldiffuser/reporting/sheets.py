@@ -1,6 +1,7 @@
 """Lays pictures out in labelled grids, in their own pixels or crisply enlarged."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from neuraldiffuser.reporting.style import INK, MUTED, PAPER
+from neuraldiffuser.reporting.style import INK, MESSAGE_COLUMNS, MUTED, PAPER
 
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 GAP = 4  # pixels between pictures
@@ -121,7 +122,12 @@ def draw_message(text: str, *, width: int = 900, height: int = 160) -> Image.Ima
     """A sheet that says in words why there are no pictures."""
     sheet = Image.new("RGB", (width, height), PAPER)
     ImageDraw.Draw(sheet).multiline_text(
-        (width / 2, height / 2), text, fill=MUTED, font=font(18), anchor="mm", align="center"
+        (width / 2, height / 2),
+        textwrap.fill(text, MESSAGE_COLUMNS),
+        fill=MUTED,
+        font=font(18),
+        anchor="mm",
+        align="center",
     )
     return sheet
 

@@ -5,6 +5,7 @@ another also differs in lightness.
 """
 
 import io
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib
@@ -20,6 +21,7 @@ MUTED = "#64707d"
 RULE = "#d5dbe1"
 WASH = "#f1f4f7"
 PAPER = "#ffffff"
+MESSAGE_COLUMNS = 80  # of a sentence where a plot would be
 
 BLUE = "#1c6ca8"
 GREY = "#8d99a6"
@@ -115,7 +117,13 @@ def say_no_data(ax: Axes, reason: str) -> Axes:
     """Writes ``reason`` where a plot would be."""
     ax.set_axis_off()
     ax.text(
-        0.5, 0.5, reason, ha="center", va="center", color=MUTED, transform=ax.transAxes, wrap=True
+        0.5,
+        0.5,
+        textwrap.fill(reason, MESSAGE_COLUMNS),
+        ha="center",
+        va="center",
+        color=MUTED,
+        transform=ax.transAxes,
     )
     return ax
 
