@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import yaml
+from collect_fidelity import tell
 from measure_switch import measure_switch
 from workflow import CORRECTED, MINIATURE, REPOSITORY
 
@@ -123,7 +124,7 @@ def test_exactly_what_a_key_touches_reruns_in_a_copy(toy, tmp_path, monkeypatch)
     found, runs = measure("evaluation.first_resize", toy, tmp_path, monkeypatch)
     assert runs == [MEASURED[0]]
     assert found["value"] == 256 and found["instead_of"] is None
-    assert found["effect"].startswith("guided PixCorr -0.100 [-0.100, -0.100]")
+    assert tell(found)["effect"].startswith("guided PixCorr -0.100 [-0.100, -0.100]")
     assert (tmp_path / "work" / MEASURED[0]).read_bytes() == baseline
     left = sorted(path.name for path in (tmp_path / "work/results/fidelity/fidelity").iterdir())
     assert left == ["effect.json"]
@@ -132,7 +133,7 @@ def test_exactly_what_a_key_touches_reruns_in_a_copy(toy, tmp_path, monkeypatch)
 def test_a_key_that_nothing_reads_reruns_nothing(toy, tmp_path, monkeypatch):
     found, runs = measure("evaluation.identification", toy, tmp_path, monkeypatch)
     assert runs == []
-    assert found["effect"] == "none: the same values"
+    assert tell(found)["effect"] == "none: the same values"
 
 
 def test_an_experiment_that_does_not_run_is_no_effect(toy, tmp_path, monkeypatch):

@@ -1,8 +1,13 @@
 """Collects the measured effects of switches: one sentence each, for docs/fidelity.md."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from neuraldiffuser import runtime, storage
+from neuraldiffuser.evaluation.switches import describe_effect
 
 
 def collect_fidelity(
@@ -15,12 +20,17 @@ def collect_fidelity(
         path_to_collection: where they all go.
         hours: the budget, which those that are not among them did not fit.
     """
-    effects = [storage.read_json(path) for path in path_to_effects]
-    told = {
-        one["key"]: {name: one[name] for name in ("value", "instead_of", "effect", "minutes")}
-        for one in effects
-    }
+    measured = [storage.read_json(path) for path in path_to_effects]
+    told = {one["key"]: tell(one) for one in measured}
     storage.write_json(path_to_collection, {"hours": hours, "switches": told})
+
+
+def tell(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """One switch: the value tried, its effect in words, and how long measuring took."""
+    differences = pd.DataFrame(measured["differences"])
+    effect = describe_effect(differences, variant=measured["variant"], level=measured["level"])
+    kept = {name: measured[name] for name in ("value", "instead_of", "minutes")}
+    return kept | {"effect": effect}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Measures what one switch of docs/fidelity.md does: this experiment once more, one key changed.
 
 In: a finished experiment. Its results are copied to a folder of their own, where Snakemake itself
-reruns exactly what the key touches. Out: paired differences to the experiment as it is, in numbers
-and in words.
+reruns exactly what the key touches. Out: paired differences to the experiment as it is.
 """
 
 import json
@@ -27,7 +26,6 @@ from neuraldiffuser.config.validation import validate
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.switches import (
     compare_worlds,
-    describe_effect,
     merge,
     nest,
     read_world,
@@ -75,14 +73,14 @@ def measure_switch(
         inside = [Path(world) / path for path in tables]
         values = read_world(Path(world) / results, inside, changed)
     differences = compare_worlds(values, read_world(results, tables, config), bootstrap)
-    variant = list_variants(key)[0]
     storage.write_json(
         path_to_effect,
         {
             "key": key,
             "value": lookup(changed.model_dump(mode="json"), key),
             "instead_of": lookup(config.model_dump(mode="json"), key),
-            "effect": describe_effect(differences, variant=variant, level=bootstrap.level),
+            "variant": list_variants(key)[0],
+            "level": bootstrap.level,
             "minutes": round((time.monotonic() - started) / 60, 1),
             "differences": differences.to_dict("records"),
         },

@@ -58,6 +58,35 @@ def test_what_chance_explains_is_not_told():
     assert told.startswith("guided PixCorr +0.000 [")
 
 
+def test_a_difference_is_told_where_pixcorr_is_the_same():
+    """The other metrics are equal in every image, so that they are no tests beside it."""
+    changed = {name: values.drop(columns="SSIM") for name, values in draw_world(A=-0.2).items()}
+    told = describe(changed, draw_world())
+    assert told == "guided PixCorr the same; guided A -0.200 [-0.200, -0.200]"
+    baseline = draw_world()
+    drifted = {
+        name: values.drop(columns="SSIM").assign(PixCorr=baseline[name]["PixCorr"])
+        for name, values in noisy(baseline).items()
+    }
+    told = describe(drifted, baseline)
+    assert told.startswith("guided PixCorr the same; guided ")
+    assert told.endswith("], within chance")
+
+
+def test_small_differences_keep_a_digit():
+    told = describe(noisy(draw_world(A=2e-4), 1e-5), draw_world())
+    assert "guided A +0.00020 [+0.000" in told
+
+
+def test_subjects_are_averaged_image_by_image():
+    (first,) = draw_world().values()
+    baseline = {"guided/subj01": first, "guided/subj02": first}
+    changed = {"guided/subj01": first + 0.1, "guided/subj02": first + 0.3}
+    found = compare_worlds(changed, baseline, BOOTSTRAP)
+    assert found["difference"].tolist() == pytest.approx([0.2] * 5)
+    assert (found["n"] == 60).all()
+
+
 def test_equal_values_say_so():
     assert describe(draw_world(), draw_world()) == "none: the same values"
 

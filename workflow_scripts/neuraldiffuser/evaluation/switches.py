@@ -4,7 +4,8 @@ Paired over images: the interval tells how far other images would move a differe
 training of the same decoders would move, it does not tell.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from neuraldiffuser.evaluation.summary import choose_conventions
 DECODED = "pearson_dimensions"
 ALWAYS = "PixCorr"
 FURTHER = 2  # of the largest differences, told beside the one that is always told
-COLUMNS = ["of", "metric", "difference", "low", "high", "p_holm", "n"]
+COLUMNS = ["of", "metric", "difference", "low", "high", "p", "n"]
 SAME = "none: the same values"
 
 
@@ -90,40 +91,55 @@ def compare_worlds(
 ) -> pd.DataFrame:
     """Paired differences, changed minus baseline, of whatever both have: columns ``COLUMNS``.
 
-    p is of random signs, adjusted over all rows (Holm).
+    An image's differences are averaged over subjects; p is of random signs, not adjusted.
     """
-    rows = []
-    for name in baseline.keys() & changed.keys():
-        metrics = baseline[name].columns.intersection(changed[name].columns, sort=False)
-        differences = (changed[name][metrics] - baseline[name][metrics]).dropna()
-        found = bootstrap_mean(differences.to_numpy(), bootstrap)
-        p_values = sign_flip_test(differences.to_numpy(), bootstrap)
-        ends = zip(metrics, found.estimate, found.low, found.high, p_values, strict=True)
+    differences: dict[str, list[pd.DataFrame]] = {}
+    for name in sorted(baseline.keys() & changed.keys()):
         what = _words(name.partition("/")[0])
-        rows += [(what, *row, len(differences)) for row in ends]
-    table = pd.DataFrame(rows, columns=COLUMNS).sort_values(["of", "metric"], ignore_index=True)
-    return table.assign(p_holm=adjust_holm(table["p_holm"].to_numpy()))
+        metrics = baseline[name].columns.intersection(changed[name].columns, sort=False)
+        both = changed[name][metrics] - baseline[name][metrics]
+        differences.setdefault(what, []).append(both.dropna())
+    tables = {what: pd.concat(found).groupby(level=0).mean() for what, found in differences.items()}
+    rows = [row for what, table in tables.items() for row in _summarise(what, table, bootstrap)]
+    return pd.DataFrame(rows, columns=COLUMNS).sort_values(["of", "metric"], ignore_index=True)
+
+
+def _summarise(
+    what: str, differences: pd.DataFrame, bootstrap: BootstrapSettings
+) -> Iterator[tuple[Any, ...]]:
+    found = bootstrap_mean(differences.to_numpy(), bootstrap)
+    p_values = sign_flip_test(differences.to_numpy(), bootstrap)
+    ends = zip(differences, found.estimate, found.low, found.high, p_values, strict=True)
+    return ((what, *row, len(differences)) for row in ends)
 
 
 def describe_effect(differences: pd.DataFrame, *, variant: str, level: float) -> str:
     """A switch's effect in words: a variant's PixCorr, and the clearest other differences.
 
+    Where PixCorr is the same and nothing is beyond chance, the clearest difference is told as
+    what it is. A metric that is the same in every image is no test, so Holm's adjustment leaves it
+    out.
+
     Args:
         differences: of ``compare_worlds``.
         variant: whose PixCorr is told in any case.
-        level: of the intervals; 1 - level bounds the chance that a difference named is none.
+        level: of the intervals; 1 - level bounds the chance that any difference named is none.
     """
-    if (differences[["low", "high"]] == 0).all(axis=None):
+    moved = differences[(differences[["low", "high"]] != 0).any(axis=1)]
+    if moved.empty:
         return SAME
-    first = (differences["of"] == _words(variant)) & (differences["metric"] == ALWAYS)
-    others = differences[~first & (differences["p_holm"] < 1 - level)]
+    moved = moved.assign(p=adjust_holm(moved["p"].to_numpy()))
+    is_first = (moved["of"] == _words(variant)) & (moved["metric"] == ALWAYS)
+    told = [_tell(row) for row in moved[is_first].itertuples()]
+    others = moved[~is_first]
     width = (others["high"] - others["low"]).clip(lower=np.finfo(float).tiny)
-    clearest = others.loc[(others["difference"].abs() / width).nlargest(FURTHER).index]
-    told = [_tell(row) for row in differences[first].itertuples()]
-    told += [_tell(row) for row in clearest.itertuples()]
-    if clearest.empty:
-        told.append("no other difference beyond chance")
-    return "; ".join(told)
+    clearest = others.loc[(others["difference"].abs() / width).sort_values(ascending=False).index]
+    sure = clearest[clearest["p"] < 1 - level][:FURTHER]
+    further = [_tell(row) for row in sure.itertuples()]
+    if told:
+        return "; ".join([*told, *(further or ["no other difference beyond chance"])])
+    chance = [f"{_tell(row)}, within chance" for row in clearest[:1].itertuples()]
+    return "; ".join([f"{_words(variant)} {ALWAYS} the same", *(further or chance)])
 
 
 def _words(name: str) -> str:
@@ -131,7 +147,8 @@ def _words(name: str) -> str:
 
 
 def _tell(row: Any) -> str:
-    difference, low, high = (
-        f"{round(end, 3) + 0.0:+.3f}" for end in (row.difference, row.low, row.high)
-    )
+    """The difference and its interval, of which at least one digit is not zero."""
+    decimals = max(3, 1 - math.floor(math.log10(max(abs(row.low), abs(row.high)))))
+    ends = (round(end, decimals) + 0.0 for end in (row.difference, row.low, row.high))
+    difference, low, high = (f"{end:+.{decimals}f}" for end in ends)
     return f"{row.of} {row.metric} {difference} [{low}, {high}]"
