@@ -5,6 +5,8 @@ of reconstructions, so five repeats are five runs, and each of them prepares and
 again. Every metric resizes by itself; a node of a network is read by a pass of its own.
 """
 
+from itertools import combinations
+
 import neuraldiffuser.torchvision_schemas  # noqa: F401  before everything that loads torchvision
 
 import numpy as np
@@ -14,6 +16,8 @@ from skimage.color import rgb2gray
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 from torchvision.transforms import functional as transforms
+
+WINDOW = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
 
 
 def prepare(images: np.ndarray, size: int, device: str = "cpu") -> Tensor:
@@ -43,13 +47,47 @@ def structure(stimuli: Tensor, reconstructions: Tensor, *, size: int) -> np.ndar
         for images in (stimuli, reconstructions)
     )
     return np.array(
+        [structural_similarity(b, a, **WINDOW) for a, b in zip(first, second, strict=True)]
+    )
+
+
+def structure_of_columns(stimuli: Tensor, reconstructions: Tensor, *, size: int) -> np.ndarray:
+    """The same call with every column as a channel, as old scikit-image understood it."""
+    first, second = (
+        rgb2gray(resize(images, size).permute(0, 2, 3, 1).numpy())
+        for images in (stimuli, reconstructions)
+    )
+    return np.array(
         [
-            structural_similarity(
-                b, a, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0
-            )
+            structural_similarity(b, a, **WINDOW, channel_axis=1)
             for a, b in zip(first, second, strict=True)
         ]
     )
+
+
+def consistency(repeats: Tensor, *, size: int) -> np.ndarray:
+    """Mean ``np.corrcoef`` over pairs of repeats (repeats, n, 3, h, w), pair by pair: (n,)."""
+    flat = np.stack([resize(images, size).reshape(len(images), -1).numpy() for images in repeats])
+    pairs = list(combinations(range(len(flat)), 2))
+    return np.array(
+        [
+            np.mean([np.corrcoef(image[i], image[j])[0, 1] for i, j in pairs])
+            for image in flat.swapaxes(0, 1)
+        ]
+    )
+
+
+def identify_by_rows(stimuli: np.ndarray, repeats: np.ndarray, rows: int) -> np.ndarray:
+    """Takagi's identification of the first stimuli (n, d) by repeats (repeats, n, d): (rows,).
+
+    One ``np.corrcoef`` for each stimulus and image, then a loop over the other images.
+    """
+    shares = []
+    for row in range(rows):
+        found = [np.corrcoef(stimuli[row], image)[0, 1:] for image in repeats.swapaxes(0, 1)]
+        others = [found[column] for column in range(len(found)) if column != row]
+        shares.append(np.mean([found[row].mean() > other.mean() for other in others]))
+    return np.array(shares)
 
 
 def identify(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:

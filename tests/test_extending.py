@@ -200,7 +200,7 @@ def test_metric_example(run):
     assert "colour_error" not in pixels.PIXELS
     stimuli = torch.zeros(2, 1, 3, 4, 4)
     repeats = torch.cat([stimuli, stimuli + 1], dim=1)
-    assert measure(stimuli, repeats).tolist() == [[0, 1], [0, 1]]
+    assert measure(pixels.Pairs(stimuli, repeats)).tolist() == [[0, 1], [0, 1]]
 
 
 def test_paths_of_the_dataset_table_are_those_of_the_library():

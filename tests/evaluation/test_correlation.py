@@ -9,6 +9,7 @@ from neuraldiffuser.evaluation import correlation
 from neuraldiffuser.evaluation.correlation import (
     column_correlation,
     correlate,
+    correlate_all,
     paired_correlation,
     standardise,
 )
@@ -47,6 +48,14 @@ def test_sets_of_rows_are_correlated_set_by_set(pair):
         np.testing.assert_allclose(found[one], expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("columns", [4096, 7])
+def test_rows_of_a_set_are_correlated_with_each_other(pair, columns, monkeypatch):
+    monkeypatch.setattr(correlation, "COLUMNS_AT_ONCE", columns)
+    sets = [torch.from_numpy(rows) for rows in pair]
+    for one, found in zip(pair, correlate_all(torch.stack(sets)), strict=True):
+        np.testing.assert_allclose(found, np.corrcoef(one), rtol=1e-12)
+
+
 def test_no_more_columns_are_copied_than_fit_into_a_block(monkeypatch):
     """Long rows are standardised and correlated block by block: no copy is as long as they are."""
     widths = []
@@ -79,6 +88,7 @@ def test_a_constant_row_correlates_with_nothing(value):
     rows = torch.tensor([[1.0, 2.0, 4.0]]), torch.full((1, 3), value)
     assert paired_correlation(*rows).item() == 0
     assert cross(*rows).item() == 0
+    assert correlate_all(torch.cat(rows)).tolist() == [[pytest.approx(1), 0], [0, 0]]
 
 
 def test_a_faint_pattern_on_a_bright_ground_still_correlates():
@@ -86,3 +96,4 @@ def test_a_faint_pattern_on_a_bright_ground_still_correlates():
     faint = 1e3 + 1e-4 * pattern
     assert paired_correlation(pattern, faint).item() == pytest.approx(1, abs=1e-6)
     assert cross(pattern, faint).item() == pytest.approx(1, abs=1e-6)
+    assert correlate_all(torch.cat([pattern, faint]))[0, 1].item() == pytest.approx(1, abs=1e-6)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 SMALLEST_SPREAD = 1e-12  # of the root mean square: below it, a row is constant but for rounding
-COLUMNS_AT_ONCE = 8192  # of long rows, so that their float64 copies take little memory
+COLUMNS_AT_ONCE = 4096  # of long rows: float64 copies take little memory and stay in the cache
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Standardised:
 
 
 def standardise(rows: Tensor) -> Standardised:
-    """Prepares rows (..., n, d) of any real dtype for ``correlate``."""
+    """Prepares rows (..., n, d) of any floating dtype for ``correlate``."""
+    near, sums, squares = _near_mean(rows), 0.0, 0.0
+    for block in _list_blocks(rows, near):
+        sums += _sum_row(block)
+        squares += _sum_row(block.square_())
     number = rows.shape[-1]
-    parts = list(_list_columns(number))
-    mean = sum(_sum_row(rows[..., columns].double()) for columns in parts) / number
-    centred = Standardised(rows, mean, torch.ones_like(mean))
-    squares = sum(_sum_row(centred.centred(columns).square_()) for columns in parts)
-    constant = squares <= SMALLEST_SPREAD**2 * (squares + number * mean**2)
-    return Standardised(rows, mean, squares.sqrt().masked_fill(constant, torch.inf))
+    mean = near + sums / number
+    return Standardised(rows, mean, _to_length(squares - sums**2 / number, mean, number))
 
 
 def correlate(first: Standardised, second: Standardised) -> Tensor:
@@ -51,6 +51,38 @@ def correlate(first: Standardised, second: Standardised) -> Tensor:
         for columns in _list_columns(first.rows.shape[-1])
     )
     return products / (first.length * second.length.mT)
+
+
+def correlate_all(rows: Tensor) -> Tensor:
+    """Pearson r of every row with every row of its set: (..., n, d) to (..., n, n) float64.
+
+    One pass over blocks of columns, for sets of few rows.
+    """
+    near, sums, products = _near_mean(rows), 0.0, 0.0
+    for block in _list_blocks(rows, near):
+        sums += _sum_row(block)
+        products += block @ block.mT
+    number = rows.shape[-1]
+    products -= sums * sums.mT / number
+    squares = products.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
+    length = _to_length(squares, near + sums / number, number)
+    return products / (length * length.mT)
+
+
+def _near_mean(rows: Tensor) -> Tensor:
+    """The mean but for rounding, (..., n, 1) float64: sums of what is left do not cancel."""
+    return rows.mean(dim=-1, keepdim=True).double()
+
+
+def _to_length(squares: Tensor, mean: Tensor, number: int) -> Tensor:
+    constant = squares <= SMALLEST_SPREAD**2 * (squares + number * mean**2)
+    return squares.sqrt().masked_fill(constant, torch.inf)
+
+
+def _list_blocks(rows: Tensor, shift: Tensor) -> Iterator[Tensor]:
+    """Columns by blocks less a number of each row, (..., n, columns) float64."""
+    for columns in _list_columns(rows.shape[-1]):
+        yield rows[..., columns].to(torch.float64, copy=True).sub_(shift)
 
 
 def _list_columns(number: int) -> Iterator[slice]:

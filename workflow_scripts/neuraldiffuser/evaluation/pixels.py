@@ -4,6 +4,8 @@ Images are float32, as in the peers' code; sums over pixels are float64.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 from neuraldiffuser import runtime
 from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.evaluation.consistency import repeat_consistency
-from neuraldiffuser.evaluation.correlation import correlate, standardise
+from neuraldiffuser.evaluation.correlation import correlate_all
 from neuraldiffuser.evaluation.metrics import detailed
 from neuraldiffuser.features.images import resize, to_unit_range
 from neuraldiffuser.features.pipeline import kernels_that_repeat, map_ahead
@@ -25,40 +27,64 @@ STABILISERS = (0.01**2, 0.03**2)  # (K1 L)^2 and (K2 L)^2 for values within L = 
 IMAGES_AT_ONCE = 2  # with their repeats: more do not fit into the caches of a CPU
 
 
-def pixel_correlation(stimuli: Tensor, reconstructions: Tensor) -> Tensor:
-    """PixCorr: Pearson r over all pixels and colours; 0 where an image is of one colour.
+@dataclass(frozen=True)
+class Pairs:
+    """Stimuli beside their reconstructions, and what several metrics read of them, computed once.
 
-    Args:
-        stimuli: (n, 1, 3, h, w).
+    Attributes:
+        stimuli: (n, 1, 3, h, w) in [0, 1].
         reconstructions: (n, repeats, 3, h, w).
+    """
+
+    stimuli: Tensor
+    reconstructions: Tensor
+
+    @cached_property
+    def correlations(self) -> Tensor:
+        """Pearson r over all pixels and colours, stimulus first: (n, 1 + repeats, 1 + repeats)."""
+        return correlate_all(torch.cat([self.stimuli, self.reconstructions], dim=1).flatten(2))
+
+    @cached_property
+    def moments(self) -> list[Tensor]:
+        """Image by image, what SSIM blurs down the columns: x, y, x^2 + y^2 and x y of grey images.
+
+        (1, 1 + 3 repeats, h - 10, w), where x is the stimulus and y a reconstruction.
+        """
+        pairs = zip(to_grey(self.stimuli), to_grey(self.reconstructions), strict=True)
+        planes = (torch.cat([x, y, x * x + y * y, x * y])[None] for x, y in pairs)
+        return [_blur(_refuse_small(image), _WINDOW[:, None]) for image in planes]
+
+
+def pixel_correlation(pairs: Pairs) -> Tensor:
+    """PixCorr: Pearson r over all pixels and colours; 0 where an image is of one colour.
 
     Returns:
         (n, repeats) float64.
     """
-    rows = (standardise(images.flatten(2)) for images in (stimuli, reconstructions))
-    return correlate(*rows).squeeze(1)
+    return pairs.correlations[:, 0, 1:]
 
 
-def ssim_2d(stimuli: Tensor, reconstructions: Tensor) -> Tensor:
+def ssim_2d(pairs: Pairs) -> Tensor:
     """Mean structural similarity of the grey images under a Gaussian window.
 
     Equals ``skimage.metrics.structural_similarity(gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False, data_range=1)`` on ``rgb2gray`` images (scikit-image >= 0.20).
-    Shapes as of ``pixel_correlation``.
+    (n, repeats) float64.
     """
-    return _mean_similarity(stimuli, reconstructions, [_WINDOW[:, None], _WINDOW[None, :]])
+    blurred = (_blur(planes, _WINDOW[None, :]) for planes in pairs.moments)
+    return torch.stack([_mean_similarity(planes) for planes in blurred])
 
 
-def ssim_columns(stimuli: Tensor, reconstructions: Tensor) -> Tensor:
+def ssim_columns(pairs: Pairs) -> Tensor:
     """SSIM with every column of the grey image as a channel of its own.
 
     What scikit-image up to 0.19 computed for ``multichannel=True`` and grey images, the call in
     Brain-Diffuser's and MindEye's code: the window is one-dimensional.
     """
-    return _mean_similarity(stimuli, reconstructions, [_WINDOW[:, None]])
+    return torch.stack([_mean_similarity(planes) for planes in pairs.moments])
 
 
-PIXELS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+PIXELS: dict[str, Callable[[Pairs], Tensor]] = {
     "pixcorr": pixel_correlation,
     detailed("ssim", "2d"): ssim_2d,
     detailed("ssim", "columns"): ssim_columns,
@@ -74,23 +100,10 @@ def _make_window() -> Tensor:
 _WINDOW = _make_window()
 
 
-def _mean_similarity(stimuli: Tensor, reconstructions: Tensor, windows: list[Tensor]) -> Tensor:
-    """The mean similarity index of all windows that lie inside the image: (n, repeats)."""
-    x, y = to_grey(stimuli), to_grey(reconstructions)
-    smallest = min(x.shape[-2:])
-    if smallest < len(_WINDOW):
-        raise ConfigError(
-            f"SSIM needs images of {len(_WINDOW)} pixels a side, but they have {smallest}; "
-            "raise evaluation.image_size."
-        )
-    pairs = zip(x, y, strict=True)
-    return torch.stack([_mean_similarity_of_one(*pair, windows=windows) for pair in pairs])
-
-
-def _mean_similarity_of_one(x: Tensor, y: Tensor, *, windows: list[Tensor]) -> Tensor:
-    """The same for one grey image (1, h, w) and its reconstructions (repeats, h, w): (repeats,)."""
-    repeats = len(y)
-    planes = _blur(torch.cat([x, y, x * x + y * y, x * y]), windows)
+def _mean_similarity(moments: Tensor) -> Tensor:
+    """The mean similarity index over all windows, (repeats,) float64, of blurred ``moments``."""
+    repeats = moments.shape[1] // 3
+    planes = moments[0].contiguous()  # arithmetic is fastest plane by plane, blurring all at once
     mean_x, mean_y, squares, products = planes.split([1, repeats, repeats, repeats])
     c1, c2 = STABILISERS
     means, energy = mean_x * mean_y, mean_x**2 + mean_y**2
@@ -105,13 +118,22 @@ def to_grey(images: Tensor) -> Tensor:
     return (GREY[0] * red).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])
 
 
-def _blur(planes: Tensor, windows: list[Tensor]) -> Tensor:
-    """Gaussian means of planes (k, h, w), windows inside the image only."""
-    blurred = planes[None].contiguous(memory_format=torch.channels_last)
-    for window in windows:
-        weights = window.to(planes.device).expand(len(planes), 1, *window.shape).contiguous()
-        blurred = F.conv2d(blurred, weights, groups=len(planes))
-    return blurred[0]
+def _blur(planes: Tensor, window: Tensor) -> Tensor:
+    """Gaussian means of planes (1, k, h, w), windows inside the image only."""
+    number = planes.shape[1]
+    weights = window.to(planes.device).expand(number, 1, *window.shape).contiguous()
+    return F.conv2d(planes.contiguous(memory_format=torch.channels_last), weights, groups=number)
+
+
+def _refuse_small(planes: Tensor) -> Tensor:
+    """The planes, if the window of SSIM fits into them."""
+    smallest = min(planes.shape[-2:])
+    if smallest < len(_WINDOW):
+        raise ConfigError(
+            f"SSIM needs images of {len(_WINDOW)} pixels a side, but they have {smallest}; "
+            "raise evaluation.image_size."
+        )
+    return planes
 
 
 def measure_pixels(
@@ -137,8 +159,8 @@ def measure_pixels(
 
     @torch.inference_mode()
     def measure(rows: slice) -> dict[str, np.ndarray]:
-        pair = _prepare(stimuli[rows, None], sizes), _prepare(reconstructions[rows], sizes)
-        return _measure_batch(*pair)
+        images = stimuli[rows, None], reconstructions[rows]
+        return _measure_batch(Pairs(*(_prepare(part, sizes) for part in images)))
 
     with kernels_that_repeat():
         measured = map_ahead(measure, batches, workers=runtime.execution().threads)
@@ -158,8 +180,8 @@ def _prepare(images: np.ndarray, sizes: tuple[int | None, int]) -> Tensor:
     return tensor.unflatten(0, images.shape[:2])
 
 
-def _measure_batch(stimuli: Tensor, reconstructions: Tensor) -> dict[str, np.ndarray]:
-    values = {name: metric(stimuli, reconstructions) for name, metric in PIXELS.items()}
-    if reconstructions.shape[1] > 1:
-        values["consistency"] = repeat_consistency(reconstructions.flatten(2))
+def _measure_batch(pairs: Pairs) -> dict[str, np.ndarray]:
+    values = {name: metric(pairs) for name, metric in PIXELS.items()}
+    if pairs.reconstructions.shape[1] > 1:
+        values["consistency"] = repeat_consistency(pairs.correlations[:, 1:, 1:])
     return {name: value.cpu().numpy() for name, value in values.items()}
