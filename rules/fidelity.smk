@@ -68,6 +68,7 @@ rule collect_fidelity:
     params:
         settings=settings("collect_fidelity"),
         code=code_id("collect_fidelity"),
+        left_out=[key for key in list_to_try(CONFIG) if key not in TRIED],
     message:
         f"collects what {len(TRIED)} switches do, expected to take "
         f"{sum(map(expected_seconds, ('', *TRIED))) / 60:.0f} of {60 * CONFIG.fidelity.hours:.0f} minutes"

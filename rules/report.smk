@@ -161,6 +161,7 @@ rule write_report:
         region_words=collect(
             "<results>/figures/regions_{subject}.json", subject=get_everybody()
         ),
+        effects=f"{workflow.basedir}/resources/fidelity_effects.json",
         template=f"{PAGE}/report.html.jinja",
         style=f"{PAGE}/report.css",
         program=f"{PAGE}/report.js",

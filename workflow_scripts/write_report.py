@@ -1,8 +1,9 @@
 """Writes the report that a person opens: findings, figures, tables, and how all of it was made.
 
-In: figures, tables, the gallery, calibrations, receipts of the models, findings, data card,
-pictures of regions, and the page's template, style and script. Out: one HTML file that needs no
-other file and no network; it links to the gallery and the files of tables and figures beside it.
+In: figures, tables, the gallery, calibrations, receipts of the models, findings, effects of
+switches, data card, pictures of regions, and the page's template, style and script. Out: one HTML
+file that needs no other file and no network; it links to the gallery and the files of tables and
+figures beside it.
 """
 
 from pathlib import Path
@@ -43,6 +44,7 @@ if __name__ == "__main__":
                 models=snakemake.input.models,  # noqa: F821
                 findings=snakemake.input.findings,  # noqa: F821
                 gallery=snakemake.input.gallery,  # noqa: F821
+                effects=snakemake.input.effects,  # noqa: F821
                 region_pictures=snakemake.input.region_pictures,  # noqa: F821
                 data_card={
                     name: snakemake.input[name]  # noqa: F821

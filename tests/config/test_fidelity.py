@@ -1,6 +1,5 @@
 """The declared switches exist, their values are valid, and the page tells them."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -100,15 +99,24 @@ def test_the_longest_entry_that_leads_a_key_tells_its_seconds():
     )
 
 
-def test_effects_are_told_with_the_value_tried(tmp_path, monkeypatch):
-    path = tmp_path / "effects.json"
-    measured = {"voxels.normalisation": {"value": "global_training", "effect": "much"}}
-    path.write_text(json.dumps({"hours": 1.5, "switches": measured}))
-    monkeypatch.setattr(fidelity, "EFFECTS", path)
-    told = [
-        fidelity.find_switch(f"voxels.{name}").effect for name in ("normalisation", "test_average")
+def test_effects_are_told_with_the_value_tried():
+    effects = {
+        "hours": 1.5,
+        "left_out": ["voxels.test_average"],
+        "switches": {"voxels.normalisation": {"value": "global_training", "effect": "much"}},
+    }
+    told = {
+        key: fidelity.tell_effect(fidelity.find_switch(key), effects)
+        for key in (
+            "voxels.normalisation",
+            "voxels.test_average",
+            "evaluation.ssim",
+            "targets.vae_latent.autoencoder",
+        )
+    }
+    assert list(told.values()) == [
+        "`global_training`: much",
+        "not run: beyond the budget of 1.5 h",
+        "not yet measured",
+        "not measurable on the miniature: it has one autoencoder",
     ]
-    assert told == ["`global_training`: much", "not run: beyond the budget of 1.5 h"]
-    assert fidelity.find_switch("targets.vae_latent.autoencoder").effect == (
-        "not measurable on the miniature: it has one autoencoder"
-    )

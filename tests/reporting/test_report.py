@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from neuraldiffuser import storage
+from neuraldiffuser.config.fidelity import EFFECTS
 from neuraldiffuser.config.models import PinnedFile
 from neuraldiffuser.reporting import catalogue, report, tables
 from neuraldiffuser.reporting.models_table import list_models
@@ -33,6 +34,7 @@ def evidence(world, experiment, drawn, tmp_path_factory):
         figures=[folder / f"{name}.png" for name in catalogue.FIGURES],
         tables=[folder / f"{name}.csv" for name in catalogue.TABLES],
         gallery=folder / "index.html",
+        effects=EFFECTS,
         calibrations=world.paths("calibrations"),
         models=world.paths("models"),
         findings=world.results / "findings.json",

@@ -6,7 +6,7 @@ it, and the report names the reading of an experiment by it.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,21 +44,6 @@ class Switch:
     def contested(self) -> bool:
         """Whether the two readings differ."""
         return self.released != self.corrected
-
-    @property
-    def effect(self) -> str:
-        """What another value does to the miniature, as measured by ``make fidelity``."""
-        if self.unmeasurable:
-            return f"not measurable on the miniature: {self.unmeasurable}"
-        found = json.loads(EFFECTS.read_text(encoding="utf-8"))
-        if self.key in found["switches"]:
-            one = found["switches"][self.key]
-            value = one["value"]
-            value = tuple(value) if isinstance(value, list) else value
-            return f"{write_value(value)}: {one['effect']}"
-        if found["switches"]:
-            return f"not run: beyond the budget of {found['hours']:g} h"
-        return NOT_MEASURED
 
     def other_than(self, value: Any) -> Any:
         """The value that is measured where ``value`` is set: the other reading's, or ``tried``."""
@@ -443,12 +428,37 @@ DEPARTURES = (
         "test set, and intervals over images, which take images for independent, come out too "
         "narrow. The released draws themselves depend on the order of all draws before them.",
     ),
+    Departure(
+        place="First layers of a brain-encoding model that is trained here",
+        paper="silent",
+        released="no training code; GNet's public notebook starts from AlexNet's and freezes them",
+        here="drawn at random and trained with the rest",
+        why="So it needs no other model's weights. The released encoder (encoding.source: "
+        "released) has the first layers that its makers gave it.",
+    ),
 )
 
 
 def find_switch(key: str) -> Switch:
     """The switch of a key."""
     return next(switch for switch in SWITCHES if switch.key == key)
+
+
+def tell_effect(switch: Switch, effects: Mapping[str, Any]) -> str:
+    """What another value of a switch does to the miniature, in words.
+
+    Args:
+        switch: any of ``SWITCHES``.
+        effects: as ``make fidelity`` measures and collect_fidelity.py writes them.
+    """
+    if switch.unmeasurable:
+        return f"not measurable on the miniature: {switch.unmeasurable}"
+    if switch.key in effects["switches"]:
+        found = effects["switches"][switch.key]
+        return f"{write_value(found['value'])}: {found['effect']}"
+    if switch.key in effects["left_out"]:
+        return f"not run: beyond the budget of {effects['hours']:g} h"
+    return NOT_MEASURED
 
 
 def list_to_try(config: Any) -> list[str]:
@@ -570,22 +580,23 @@ FOOTER = """
 
 def fidelity_page() -> str:
     """docs/fidelity.md: a row per switch, the default is the released reading; then departures."""
+    effects = json.loads(EFFECTS.read_text(encoding="utf-8"))
     told = (f"| {' | '.join(astuple(each))} |\n" for each in DEPARTURES)
-    return HEADER + "".join(_rows(SWITCHES)) + FOOTER + "".join(told)
+    return HEADER + "".join(_rows(SWITCHES, effects)) + FOOTER + "".join(told)
 
 
-def _rows(switches: Iterable[Switch]) -> Iterable[str]:
+def _rows(switches: Iterable[Switch], effects: Mapping[str, Any]) -> Iterable[str]:
     for switch in switches:
         released, corrected = write_value(switch.released), write_value(switch.corrected)
         cells = [f"`{switch.key}`", switch.place, switch.paper, released, corrected, released]
-        yield f"| {' | '.join([*cells, switch.why, switch.effect])} |\n"
+        yield f"| {' | '.join([*cells, switch.why, tell_effect(switch, effects)])} |\n"
 
 
 def write_value(value: Any) -> str:
     """A configuration value as YAML writes it, in code type."""
     if isinstance(value, str):
         return f"`{value}`"
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return f"`[{', '.join(map(str, value))}]`"
     return f"`{json.dumps(value)}`"
 

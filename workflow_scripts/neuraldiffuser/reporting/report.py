@@ -24,6 +24,7 @@ from neuraldiffuser.config.fidelity import (
     Switch,
     compare_reading,
     name_reading,
+    tell_effect,
     write_value,
 )
 from neuraldiffuser.nsd.data_card import DataCard
@@ -64,11 +65,12 @@ class Evidence:
     region_pictures: Sequence[Path]
     findings: Path
     gallery: Path
+    effects: Path
     data_card: Mapping[str, Path]
 
     @property
     def paths(self) -> list[Path]:
-        """All of them."""
+        """All that this experiment made."""
         pictures = [*self.figures, *self.region_pictures, self.gallery]
         tables = [*self.tables, *self.data_card.values(), *self.calibrations, self.findings]
         return [*map(Path, pictures), *map(Path, tables), *map(Path, self.models)]
@@ -81,8 +83,8 @@ def render_report(
 
     Args:
         evidence: figures (PNG, with their JSON beside them), tables (CSV), calibrations, receipts
-            of the models, findings, the gallery's page, the data card's tables, and pictures of
-            regions (like figures).
+            of the models, findings, the gallery's page, measured effects of switches, the data
+            card's tables, and pictures of regions (like figures).
         description: the configuration behind them.
         template: the page in Jinja.
         style: its style sheet.
@@ -113,7 +115,7 @@ def render_report(
         **show_data(card, figures, evidence.region_pictures),
         calibrations=show_calibrations(Sources({"calibrations": evidence.calibrations})),
         models=show_frame(list_models(description.used_models, evidence.models)),
-        switches=show_switches(description),
+        switches=show_switches(description, storage.read_json(evidence.effects)),
         reading_words=tell_departures(description),
         stages=show_frame(list_stages(sidecars)),
         runs=show_runs(description),
@@ -289,8 +291,8 @@ def show_calibrations(sources: Sources) -> dict[str, Any] | None:
     return show_frame(shown)
 
 
-def show_switches(description: Description) -> dict[str, Any]:
-    """Every switch with the value used and what each reading says."""
+def show_switches(description: Description, effects: Mapping[str, Any]) -> dict[str, Any]:
+    """Every switch with the value used, what each reading says, and what another value does."""
     rows = [
         (
             switch.key,
@@ -298,7 +300,7 @@ def show_switches(description: Description) -> dict[str, Any]:
             _plain(lookup(description, switch.key)),
             _plain(switch.released),
             _plain(switch.corrected),
-            switch.effect,
+            tell_effect(switch, effects),
         )
         for switch in SWITCHES
     ]
