@@ -47,7 +47,8 @@ def invent_gallery(folder: Path, *, images: int, subjects: int) -> Gallery:
     _link(strips[-1:] * images, folder / "thumbnails/stimulus", ids)
     config = configure(World(folder, folder, names, VARIANTS, images))
     named = choose_names(config.evaluation.judges, config.evaluation.conventions)
-    shown = [name for name in gallery_page.choose_metrics(config.presentation) if name != "pixcorr"]
+    chosen = gallery_page.choose_metrics(config.presentation, named)
+    shown = [name for name in chosen if name != "pixcorr"]
     for variant in VARIANTS:
         for number, subject in enumerate(names):
             where = folder / f"thumbnails/{variant}/{subject}"

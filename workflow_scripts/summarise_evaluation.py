@@ -30,6 +30,7 @@ from neuraldiffuser.evaluation.summary import (
     aggregate,
     choose_conventions,
     compare,
+    join_sets,
     keep_comparable,
     summarise,
     summarise_sets,
@@ -77,13 +78,11 @@ def summarise_evaluation(
     }
     sets = {key: pd.concat(tables) for key, tables in read_by_run(path_to_sets).items()}
     single = summarise(values, metrics=metrics, bootstrap=bootstrap)
-    parts = [part for part in (single, summarise_sets(sets, metrics=metrics)) if len(part)]
-    summary = pd.concat(parts, ignore_index=True)
+    summary = join_sets(single, summarise_sets(sets, metrics=metrics))
     storage.write_table(path_to_summary, summary)
     repeats = count_repeats(runs)
-    lower = [name for name, metric in metrics.items() if not metric.higher_is_better]
     best = {
-        key: choose_conventions(best_per_image(tables, lower=lower), names)
+        key: choose_conventions(best_per_image(tables, metrics=metrics), names)
         for key, tables in runs.items()
         if repeats[key[0]] > 1
     }

@@ -26,7 +26,8 @@ def write_gallery(
 ) -> None:
     """Writes the page, then a script of values for each variant and subject."""
     names = choose_names(experiment.judges, conventions)
-    storage.write_bytes(path_to_page, page.render(describe_gallery(sources, experiment)).encode())
+    gallery = describe_gallery(sources, experiment, names)
+    storage.write_bytes(path_to_page, page.render(gallery).encode())
     for path in map(Path, paths_to_values):
         who = {"variant": path.parent.name, "subject": path.stem}
         values = read_values(sources, experiment, names, **who)

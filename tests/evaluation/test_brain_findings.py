@@ -7,7 +7,11 @@ import pytest
 from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
 from neuraldiffuser.encoding.accuracy import correlate_voxels
 from neuraldiffuser.evaluation.brain import Ceilings, measure_brain
-from neuraldiffuser.evaluation.brain_findings import build_brain_findings, compare_with_stimuli
+from neuraldiffuser.evaluation.brain_findings import (
+    build_brain_findings,
+    compare_with_stimuli,
+    estimate_upper_bound,
+)
 from neuraldiffuser.evaluation.encoder_accuracy import summarise_accuracy
 from neuraldiffuser.evaluation.findings import GUIDED, UNGUIDED, claimed_differences
 from neuraldiffuser.evaluation.long_form import average_per_image, to_long_form
@@ -101,6 +105,17 @@ def test_the_nearest_variant_is_named_and_those_that_the_encoder_guided_are_left
     claims = build(world, answer_rightly, guided_by_encoder=())["claims"]
     assert "minus that of encoder, the nearest of 4" in claims[0]["name"]
     assert not any(claim["holds"] for claim in claims[:3])
+
+
+def test_the_claim_is_one_about_the_variant_that_is_least_sure():
+    """Not about the one that is nearest by its estimate."""
+    rows = [("far", 0.3, -0.1), ("near", 0.2, 0.1)]
+    comparisons = pd.DataFrame(rows, columns=["variant_b", "difference", "low"]).assign(
+        metric="brain_correlation_V1", label="V1", high=0.6, n=40, unit="correlation"
+    )
+    (found,) = estimate_upper_bound(comparisons, ())
+    assert found.low == -0.1
+    assert "minus that of far, " in found.name
 
 
 def test_without_a_threshold_encoders_are_observed(world):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from neuraldiffuser.config.evaluation import NSD_JUDGES
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.long_form import (
     average_per_image,
@@ -11,6 +12,7 @@ from neuraldiffuser.evaluation.long_form import (
     count_repeats,
     to_long_form,
 )
+from neuraldiffuser.evaluation.metrics import brain_metric, metrics_of
 
 IDS = np.array([7, 3])
 
@@ -61,10 +63,11 @@ def test_repeats_are_counted_by_variant():
 
 
 def test_the_best_repeat_is_chosen_by_each_metric_for_itself():
-    values = {"high": np.array([[1.0, 2.0, 0.0], [3.0, 5.0, 4.0]])}
-    values |= {"low": values["high"], "together": np.array([7.0, 8.0])}
-    found = best_per_image([to_long_form(IDS, values)], lower=["low", "absent"])
-    assert found.to_dict() == {"high": {3: 5.0, 7: 2.0}, "low": {3: 3.0, 7: 0.0}}
+    repeats = np.array([[1.0, 2.0, 0.0], [3.0, 5.0, 4.0]])
+    values = {"pixcorr": repeats, "effnet": repeats, "consistency": np.array([7.0, 8.0])}
+    of_sets = {"kid": repeats, brain_metric("V1", "images_per_voxel"): repeats}
+    found = best_per_image([to_long_form(IDS, values | of_sets)], metrics=metrics_of(NSD_JUDGES))
+    assert found.to_dict() == {"pixcorr": {3: 5.0, 7: 2.0}, "effnet": {3: 3.0, 7: 0.0}}
 
 
 def test_a_value_that_stands_twice_is_refused_by_id():

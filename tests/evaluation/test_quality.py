@@ -49,6 +49,8 @@ def test_the_note_tells_the_bias_of_the_frechet_distance_in_numbers():
         told[number] = float(note.split("stimuli are ")[1].split(" apart")[0])
     assert told[40] > 5 * told[400] > 0
     assert "rank" not in describe_frechet_bias(draws)
+    with pytest.raises(DataError, match="needs 4 images, but there are only 3"):
+        describe_frechet_bias(draws[:3])
     few = describe_frechet_bias(draws[:8])
     assert few.endswith("apart; rank at most 7 of 8; mean over repeats")
 

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 from neuraldiffuser.config.evaluation import BootstrapSettings
+from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation import statistics
 from neuraldiffuser.evaluation.statistics import (
     adjust_holm,
@@ -123,3 +124,11 @@ def test_holm_is_the_closure_of_bonferroni():
     ]
     np.testing.assert_allclose(adjust_holm(p_values), expected, rtol=1e-12)
     assert max(expected) > min(expected) > p_values.min()
+
+
+def test_a_value_that_is_missing_is_refused():
+    """Else no draw is as extreme, and the smallest p of all comes out."""
+    values = np.array([1.0, np.nan, -1.0])
+    for statistic in (bootstrap_mean, sign_flip_test):
+        with pytest.raises(DataError, match="needs a finite value of each"):
+            statistic(values, SETTINGS)

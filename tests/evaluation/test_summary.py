@@ -17,6 +17,7 @@ from neuraldiffuser.evaluation.summary import (
     aggregate,
     choose_conventions,
     compare,
+    join_sets,
     summarise,
     summarise_sets,
 )
@@ -215,6 +216,23 @@ def test_sets_keep_their_value_or_the_reason_why_there_is_none():
     assert found.loc[("unguided", "subj02"), "note"] == "too few"
     assert found.loc[("unguided", "all"), "note"] == "too few"
     assert found.loc[("unguided", "all"), "subjects"] == 2
+
+
+def test_a_judge_that_skips_one_subject_has_one_row_of_all_with_the_reason(values):
+    """subj02 has too few images for the judge, and no other judge of a network."""
+    values[("guided", "subj01")]["effnet"] = 0.5
+    single = summarise(values, metrics=METRICS, bootstrap=BOOTSTRAP)
+    short = pd.DataFrame([{"metric": "effnet", "value": np.nan, "n": 30, "note": "too few"}])
+    sets = summarise_sets(
+        {("guided", "subj02"): short, ("unguided", "subj01"): short}, metrics=METRICS
+    )
+    found = join_sets(single, sets).set_index(["variant", "subject", "metric"])
+    assert found.index.is_unique
+    assert found.loc[("guided", "all", "effnet"), "mean"] == 0.5
+    assert found.loc[("guided", "all", "effnet"), "note"] == "without subj02: too few"
+    assert found.loc[("guided", "subj01", "effnet"), "note"] == ""
+    assert np.isnan(found.loc[("guided", "subj02", "effnet"), "mean"])
+    assert found.loc[("unguided", "all", "effnet"), "note"] == "too few"
 
 
 def test_no_sets_make_an_empty_table():

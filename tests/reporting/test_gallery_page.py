@@ -8,6 +8,7 @@ from invented_gallery import PAGE, invent_gallery
 from PIL import Image
 
 from neuraldiffuser import storage
+from neuraldiffuser.config.evaluation import NSD_JUDGES
 from neuraldiffuser.nsd.stimuli import read_images
 from neuraldiffuser.reporting import gallery_page, thumbnails
 from neuraldiffuser.reporting.sources import Sources
@@ -46,6 +47,19 @@ def test_the_page_knows_what_there_is_to_show(gallery):
     assert found["start"] == ["guided", "unguided"]
     directions = {metric["name"]: metric["higher"] for metric in found["metrics"]}
     assert directions["pixcorr"] and not directions["lite_distance"]
+
+
+def test_what_an_image_alone_does_not_have_is_not_offered(experiment):
+    """Of a set's quality and of correlations over images, a single image has no better or worse."""
+    experiment = experiment.model_copy(update={"judges": NSD_JUDGES})
+    area = "brain_correlation_V1"
+    over_voxels, over_images = (
+        gallery_page.choose_metrics(experiment, {area: f"{area}_{direction}"})
+        for direction in ("voxels_per_image", "images_per_voxel")
+    )
+    assert area in over_voxels and area not in over_images
+    assert "effnet" in over_voxels
+    assert not {"kid", "fid", "inception_score"} & over_voxels.keys()
 
 
 def test_values_stand_by_image_then_by_repeat(gallery):

@@ -75,13 +75,13 @@ def estimate_upper_bound(
 ) -> Iterable[Estimate]:
     """In each early area, the stimulus minus the reconstructions that come closest to it.
 
-    The smallest of all differences is told, so the claim is one about every variant.
+    The difference with the lowest bound is told, so the claim is one about every variant.
     """
     bounded = comparisons[~comparisons["variant_b"].isin(list(guided_by_encoder))]
     for area in EARLY_AREAS:
         rows = bounded[bounded["metric"] == brain_metric(area)]
         if len(rows):
-            row = rows.loc[rows["difference"].idxmin()]
+            row = rows.loc[rows["low"].idxmin()]
             name = (
                 f"brain correlation of the stimulus minus that of {row['variant_b']}, the nearest "
                 f"of {len(rows)} variants, is above zero: {row['label']}"

@@ -1,6 +1,6 @@
 """Values per image and repeat as a table with the columns id, repeat, metric and value."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 from neuraldiffuser import storage
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.images import name_ids
+from neuraldiffuser.evaluation.metrics import Metric
 
 ALL_REPEATS = -1
 
@@ -84,21 +85,23 @@ def average_per_image(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return wide
 
 
-def best_per_image(tables: list[pd.DataFrame], *, lower: Collection[str]) -> pd.DataFrame:
+def best_per_image(tables: list[pd.DataFrame], *, metrics: Mapping[str, Metric]) -> pd.DataFrame:
     """Long form to the best of each image's repeats, by each metric for itself.
 
     It needs the stimulus to choose, so it bounds what a choice could reach. Metrics of all repeats
-    together are left out.
+    together are left out, and those of sets, of which an image has no better or worse.
 
     Args:
         tables: as ``average_per_image`` takes them.
-        lower: the metrics of which less is better.
+        metrics: what is better of each metric.
     """
     values = pd.concat(tables, ignore_index=True)
-    single = values[values["repeat"] != ALL_REPEATS]
+    of_images = [name for name in values["metric"].unique() if metrics[name].is_of_images]
+    single = values[(values["repeat"] != ALL_REPEATS) & values["metric"].isin(of_images)]
     grouped = single.groupby(["id", "metric"], sort=True)["value"]
     highest, lowest = (found.unstack("metric") for found in (grouped.max(), grouped.min()))
-    return highest.assign(**{name: lowest[name] for name in lower if name in lowest})
+    lower = [name for name in lowest if not metrics[name].higher_is_better]
+    return highest.assign(**{name: lowest[name] for name in lower})
 
 
 def _require_equal_repeats(values: pd.DataFrame) -> None:

@@ -20,6 +20,7 @@ class Metric:
     kind: str  # one of KINDS
     level: str  # early (details), middle, late (content) or none
     is_detail: bool = False  # one of several conventions, kept beside the one that tables show
+    is_of_images: bool = True  # else an image's value has a meaning in the mean of a set only
 
     @property
     def direction(self) -> str:
@@ -37,9 +38,10 @@ AREAS = {
 }
 EARLY_AREAS = tuple(area for area, (_, level) in AREAS.items() if level == "early")
 IDENTIFICATION = "identification"
+OVER_IMAGES = "images_per_voxel"
 DIRECTIONS = {
     "voxels_per_image": "over voxels, for each image",
-    "images_per_voxel": "over images, for each voxel",
+    OVER_IMAGES: "over images, for each voxel",
 }
 JUDGED_WORDS = {False: "", True: " (voxels that guide nothing)"}
 # measure of a judge: (unit, higher is better, kind)
@@ -134,6 +136,7 @@ def _describe_direction(
         name=brain_metric(area, direction, judged=judged),
         label=label,
         is_detail=True,
+        is_of_images=direction != OVER_IMAGES,
     )
     yield replace(
         plain,
@@ -141,6 +144,7 @@ def _describe_direction(
         label=f"{label}, of the noise ceiling",
         unit="share of the ceiling",
         is_detail=True,
+        is_of_images=direction != OVER_IMAGES,
     )
 
 
@@ -173,5 +177,14 @@ def metrics_of(judges: Iterable[Judge]) -> dict[str, Metric]:
 
 
 def _describe_judge(judge: Judge) -> Iterable[Metric]:
-    plain = Metric(judge.name, judge.label, *MEASURES[judge.measure], judge.level)
+    unit, higher_is_better, kind = MEASURES[judge.measure]
+    plain = Metric(
+        name=judge.name,
+        label=judge.label,
+        unit=unit,
+        higher_is_better=higher_is_better,
+        kind=kind,
+        level=judge.level,
+        is_of_images=kind != "set",
+    )
     return _with_conventions(plain, CONVENTIONS.get(judge.measure, ()))

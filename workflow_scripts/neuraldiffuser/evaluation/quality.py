@@ -114,8 +114,17 @@ QUALITY = {
 
 
 def describe_frechet_bias(stimuli: Tensor) -> str:
-    """How far the Frechet distance of so few images is from that of all, in words and numbers."""
+    """How far the Frechet distance of so few images is from that of all, in words and numbers.
+
+    Raises:
+        DataError: fewer than four images, whose halves have no covariance.
+    """
     number, features = stimuli.shape
+    if number < 4:
+        raise DataError(
+            f"the bias of a Frechet distance needs 4 images, but there are only {number}; raise "
+            "minimum_images of this judge."
+        )
     halves = np.mean([_distance_of_halves(stimuli, seed) for seed in range(HALVINGS)])
     rank = f"; rank at most {number - 1} of {features}" if number <= features else ""
     return (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neuraldiffuser.config.evaluation import BootstrapSettings
+from neuraldiffuser.errors import DataError
 
 VALUES_AT_ONCE = 2**24
 
@@ -52,7 +53,12 @@ def bootstrap_ratio(
     Args:
         numerators: (n,) or (n, k).
         denominators: (n,), or (n, k) or (n, 1), positive in sum for every resample.
+
+    Raises:
+        DataError: a value is not finite.
     """
+    _refuse_gaps(numerators)
+    _refuse_gaps(denominators)
     resampled = np.concatenate(
         [
             (counts @ numerators) / (counts @ denominators)
@@ -68,7 +74,11 @@ def sign_flip_test(differences: np.ndarray, settings: BootstrapSettings) -> np.n
     """Two-sided p of paired differences under random exchange of the pair: (n, k) to (k,).
 
     p = (1 + number of draws at least as extreme) / (1 + draws), so it is never 0.
+
+    Raises:
+        DataError: a difference is not finite.
     """
+    _refuse_gaps(differences)
     generator = np.random.default_rng([settings.seed, 1])
     observed = np.abs(differences.sum(axis=0)) * (1 - 1e-12)  # equal sums may differ in rounding
     extreme = np.zeros(differences.shape[1:], dtype=np.int64)
@@ -76,6 +86,13 @@ def sign_flip_test(differences: np.ndarray, settings: BootstrapSettings) -> np.n
         signs = 2.0 * generator.integers(0, 2, size=(draws, len(differences))) - 1.0
         extreme += (np.abs(signs @ differences) >= observed).sum(axis=0)
     return (1 + extreme) / (1 + settings.draws)
+
+
+def _refuse_gaps(values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise DataError(
+            "a statistic over images needs a finite value of each; find the metric that has none."
+        )
 
 
 def adjust_holm(p_values: np.ndarray) -> np.ndarray:

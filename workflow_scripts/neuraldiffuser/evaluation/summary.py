@@ -101,6 +101,29 @@ def summarise_sets(
     return described[[*SUMMARY, *SUMMARY_END]].reset_index(drop=True)
 
 
+def join_sets(summary: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:
+    """Both summaries, with one row for all subjects where a judge was skipped for some of them.
+
+    That row is the mean of the others; its note names who was skipped, and why.
+    """
+    keys = ["variant", "metric"]
+    measured = pd.MultiIndex.from_frame(summary[keys])
+    partly = pd.MultiIndex.from_frame(sets[keys]).isin(measured)
+    of_all = sets["subject"] == ALL_SUBJECTS
+    skipped = {
+        key: f"without {', '.join(rows['subject'])}: {rows['note'].iloc[0]}"
+        for key, rows in sets[partly & ~of_all].groupby(keys)
+    }
+    told = [
+        "; ".join(filter(None, [row.note, skipped.get((row.variant, row.metric), "")]))
+        if row.subject == ALL_SUBJECTS
+        else row.note
+        for row in summary.itertuples()
+    ]
+    parts = [part for part in (summary.assign(note=told), sets[~(partly & of_all)]) if len(part)]
+    return pd.concat(parts, ignore_index=True)
+
+
 def aggregate(
     summary: pd.DataFrame, *, best: pd.DataFrame, repeats: Mapping[str, int]
 ) -> pd.DataFrame:

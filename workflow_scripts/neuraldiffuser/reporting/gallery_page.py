@@ -18,7 +18,7 @@ from markupsafe import Markup
 from neuraldiffuser import storage
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.long_form import ALL_REPEATS
-from neuraldiffuser.evaluation.metrics import SET_MEASURES
+from neuraldiffuser.evaluation.metrics import Metric, metrics_of
 from neuraldiffuser.reporting import labels, words
 from neuraldiffuser.reporting.sources import Sources
 from neuraldiffuser.reporting.style import variant_colours
@@ -45,12 +45,15 @@ class Page:
         )
 
 
-def describe_gallery(sources: Sources, experiment: Presentation) -> dict[str, Any]:
+def describe_gallery(
+    sources: Sources, experiment: Presentation, names: Mapping[str, str]
+) -> dict[str, Any]:
     """What the page can show: images, variants, subjects, runs and metrics, by name.
 
     Args:
         sources: the kinds "thumbnails" (what stands in their folders) and "images".
         experiment: what names and orders them.
+        names: by metric, the name under which the chosen convention was measured.
     """
     contents = {tuple(who.values()): storage.read_json(p) for who, p in sources.files("thumbnails")}
     shown = [name for name in experiment.run if name in {variant for variant, _ in contents}]
@@ -86,16 +89,17 @@ def describe_gallery(sources: Sources, experiment: Presentation) -> dict[str, An
                 "higher": metric.higher_is_better,
                 "percent": metric.unit in words.PERCENT_UNITS,
             }
-            for metric in choose_metrics(experiment).values()
+            for metric in choose_metrics(experiment, names).values()
         ],
     }
 
 
-def choose_metrics(experiment: Presentation) -> dict[str, Any]:
+def choose_metrics(experiment: Presentation, names: Mapping[str, str]) -> dict[str, Metric]:
     """The metrics of single images that an experiment shows, by name and in order."""
-    sets = {judge.name for judge in experiment.judges if judge.measure in SET_MEASURES}
-    chosen = labels.choose_metrics(experiment)
-    return {name: metric for name, metric in chosen.items() if name not in sets}
+    known, chosen = metrics_of(experiment.judges), labels.choose_metrics(experiment)
+    return {
+        name: metric for name, metric in chosen.items() if known[names.get(name, name)].is_of_images
+    }
 
 
 def read_values(
@@ -124,7 +128,9 @@ def read_values(
     values = pd.concat([storage.read_table(path) for path in paths], ignore_index=True)
     ids = np.unique(values["id"])
     measured = dict(list(values.groupby("metric")))
-    found = {name: measured.get(names.get(name, name)) for name in choose_metrics(experiment)}
+    found = {
+        name: measured.get(names.get(name, name)) for name in choose_metrics(experiment, names)
+    }
     return {
         "ids": ids.tolist(),
         "metrics": {name: _flatten(rows, ids) for name, rows in found.items() if rows is not None},
