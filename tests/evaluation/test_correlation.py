@@ -48,7 +48,7 @@ def test_sets_of_rows_are_correlated_set_by_set(pair):
         np.testing.assert_allclose(found[one], expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("columns", [4096, 7])
+@pytest.mark.parametrize("columns", [8192, 7])
 def test_rows_of_a_set_are_correlated_with_each_other(pair, columns, monkeypatch):
     monkeypatch.setattr(correlation, "COLUMNS_AT_ONCE", columns)
     sets = [torch.from_numpy(rows) for rows in pair]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 SMALLEST_SPREAD = 1e-12  # of the root mean square: below it, a row is constant but for rounding
-COLUMNS_AT_ONCE = 4096  # of long rows: float64 copies take little memory and stay in the cache
+COLUMNS_AT_ONCE = 8192  # of long rows, so that their float64 copies take little memory
 
 
 @dataclass(frozen=True)

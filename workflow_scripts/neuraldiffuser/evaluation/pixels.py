@@ -24,7 +24,7 @@ GREY = (0.2125, 0.7154, 0.0721)  # luminance weights of scikit-image's rgb2gray
 SIGMA = 1.5  # pixels; Wang et al. (2004), as the peers call scikit-image
 RADIUS = 5  # pixels: the window is cut at 3.5 sigma
 STABILISERS = (0.01**2, 0.03**2)  # (K1 L)^2 and (K2 L)^2 for values within L = 1
-IMAGES_AT_ONCE = 2  # with their repeats: more do not fit into the caches of a CPU
+IMAGES_AT_ONCE = 1  # with its repeats: more do not fit into the caches of a CPU
 
 
 @dataclass(frozen=True)

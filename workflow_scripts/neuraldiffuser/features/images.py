@@ -26,7 +26,8 @@ def place(images: np.ndarray, device: str) -> torch.Tensor:
 
 def to_unit_range(images: np.ndarray | torch.Tensor) -> torch.Tensor:
     """(n, h, w, 3) uint8 to (n, 3, h, w) float32 in [0, 1], on the device where the images are."""
-    return torch.as_tensor(images).permute(0, 3, 1, 2).contiguous().div(255)
+    planes = torch.as_tensor(images).permute(0, 3, 1, 2)
+    return planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def resize(
