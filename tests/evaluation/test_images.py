@@ -25,7 +25,7 @@ def test_a_stimulus_of_one_colour_is_refused_by_id(path):
     with pytest.raises(DataError) as error:
         read_stimuli(path, np.array([1, 2]))
     assert str(error.value) == (
-        "the stimuli 2 are of one colour, so that nothing correlates with them; "
+        "the stimuli 2 are of one grey value, so that nothing correlates with them; "
         "restore the stimulus file or leave these images out."
     )
 

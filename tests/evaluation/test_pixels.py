@@ -142,9 +142,21 @@ def test_one_repeat_has_no_consistency(stimuli):
     assert "consistency" not in measure(stimuli, stimuli[:, None])
 
 
-def test_a_reconstruction_of_one_colour_counts_as_uncorrelated(stimuli):
+def test_a_grey_reconstruction_counts_as_uncorrelated(stimuli):
     grey = np.full_like(stimuli[:, None], 128)
     assert (measure(stimuli, grey)["pixcorr"] == 0).all()
+
+
+@pytest.mark.parametrize("value", [77, 128, 255])
+def test_resizing_gives_a_grey_image_no_pattern(value):
+    """Rounding leaves the same faint one in every repeat, but for one pixel that differs."""
+    stimulus = np.random.default_rng(0).integers(0, 256, size=(1, 425, 425, 3), dtype=np.uint8)
+    grey = np.full((1, 2, 512, 512, 3), value, np.uint8)
+    found = pixels.measure_pixels(stimulus, grey, sizes=(None, 425))
+    assert (found["pixcorr"] == 0).all() and found["consistency"].item() == 0
+    grey[:, :, 5, 5, 0] -= 1
+    found = pixels.measure_pixels(stimulus, grey, sizes=(None, 425))
+    assert (found["pixcorr"] != 0).all() and found["consistency"].item() > 0.9
 
 
 def test_both_sizes_change_the_values(stimuli, reconstructions):

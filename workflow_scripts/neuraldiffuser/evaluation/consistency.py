@@ -10,7 +10,7 @@ def repeat_consistency(correlations: Tensor) -> Tensor:
         correlations: Pearson r of each image's repeats with each other, (n, r, r), r >= 2.
 
     Returns:
-        (n,) float64; repeats of one colour correlate with nothing.
+        (n,) float64; repeats of one grey value correlate with nothing.
     """
     pairs, number = correlations.triu(diagonal=1), correlations.shape[1]
     return pairs.sum(dim=(1, 2)) / (number * (number - 1) / 2)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 SMALLEST_SPREAD = 1e-12  # of the root mean square: below it, a row is constant but for rounding
+ROUNDINGS = 8  # of a number of the row's own dtype: what resizing leaves of one grey value
 COLUMNS_AT_ONCE = 8192  # of long rows, so that their float64 copies take little memory
 
 
@@ -37,7 +38,7 @@ def standardise(rows: Tensor) -> Standardised:
         squares += _sum_row(block.square_())
     number = rows.shape[-1]
     mean = near + sums / number
-    return Standardised(rows, mean, _to_length(squares - sums**2 / number, mean, number))
+    return Standardised(rows, mean, _to_length(squares - sums**2 / number, mean, rows))
 
 
 def correlate(first: Standardised, second: Standardised) -> Tensor:
@@ -65,7 +66,7 @@ def correlate_all(rows: Tensor) -> Tensor:
     number = rows.shape[-1]
     products -= sums * sums.mT / number
     squares = products.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
-    length = _to_length(squares, near + sums / number, number)
+    length = _to_length(squares, near + sums / number, rows)
     return products / (length * length.mT)
 
 
@@ -74,8 +75,14 @@ def _near_mean(rows: Tensor) -> Tensor:
     return rows.mean(dim=-1, keepdim=True).double()
 
 
-def _to_length(squares: Tensor, mean: Tensor, number: int) -> Tensor:
-    constant = squares <= SMALLEST_SPREAD**2 * (squares + number * mean**2)
+def _smallest_spread(dtype: torch.dtype) -> float:
+    rounding = torch.finfo(dtype).eps if dtype.is_floating_point else 0.0
+    return max(SMALLEST_SPREAD, ROUNDINGS * rounding)
+
+
+def _to_length(squares: Tensor, mean: Tensor, rows: Tensor) -> Tensor:
+    all_squares = squares + rows.shape[-1] * mean**2
+    constant = squares <= _smallest_spread(rows.dtype) ** 2 * all_squares
     return squares.sqrt().masked_fill(constant, torch.inf)
 
 
@@ -99,10 +106,10 @@ def unit_rows(rows: Tensor) -> Tensor:
     Args:
         rows: (..., d) of any real dtype.
     """
-    rows = rows.double()
-    centred = rows - rows.mean(dim=-1, keepdim=True)
+    exact = rows.double()
+    centred = exact - exact.mean(dim=-1, keepdim=True)
     length = centred.norm(dim=-1, keepdim=True)
-    constant = length <= SMALLEST_SPREAD * rows.norm(dim=-1, keepdim=True)
+    constant = length <= _smallest_spread(rows.dtype) * exact.norm(dim=-1, keepdim=True)
     return (centred / torch.where(constant, 1.0, length)).masked_fill(constant, 0.0)
 
 

@@ -12,13 +12,13 @@ def read_stimuli(path: Path | str, ids: np.ndarray) -> np.ndarray:
     """The stimuli with these 0-based 73k ids, in their order: (n, h, w, 3) uint8.
 
     Raises:
-        DataError: an id lies outside the file, or a stimulus is of one colour.
+        DataError: an id lies outside the file, or a stimulus is of one grey value.
     """
     images = stimuli.read_images(path, ids)
     constant = ids[constant_images(images)]
     if len(constant):
         raise DataError(
-            f"the stimuli {name_ids(constant)} are of one colour, so that nothing correlates with "
+            f"the stimuli {name_ids(constant)} are of one grey value, so that nothing correlates with "
             "them; restore the stimulus file or leave these images out."
         )
     return images

@@ -56,7 +56,7 @@ class Pairs:
 
 
 def pixel_correlation(pairs: Pairs) -> Tensor:
-    """PixCorr: Pearson r over all pixels and colours; 0 where an image is of one colour.
+    """PixCorr: Pearson r over all pixels and colours; 0 where an image is of one grey value.
 
     Returns:
         (n, repeats) float64.
