@@ -80,7 +80,8 @@ def _warn_of_constant(ids: np.ndarray, reconstructions: np.ndarray) -> None:
     constant = constant_images(flat).reshape(reconstructions.shape[:2]).any(axis=1)
     if constant.any():
         runtime.logger.warning(
-            "reconstructions of the images %s are of one grey value; their correlations count as 0.",
+            "reconstructions of the images %s are of one grey value; their correlations count "
+            "as 0.",
             name_ids(ids[constant]),
         )
 

@@ -18,8 +18,8 @@ def read_stimuli(path: Path | str, ids: np.ndarray) -> np.ndarray:
     constant = ids[constant_images(images)]
     if len(constant):
         raise DataError(
-            f"the stimuli {name_ids(constant)} are of one grey value, so that nothing correlates with "
-            "them; restore the stimulus file or leave these images out."
+            f"the stimuli {name_ids(constant)} are of one grey value, so that nothing correlates "
+            "with them; restore the stimulus file or leave these images out."
         )
     return images
 
