@@ -70,7 +70,7 @@ def test_a_difference_is_told_where_pixcorr_is_the_same():
     }
     told = describe(drifted, baseline)
     assert told.startswith("guided PixCorr the same; guided ")
-    assert told.endswith("], within chance")
+    assert told.endswith("], not beyond chance among 3 metrics")
 
 
 def test_small_differences_keep_a_digit():

@@ -138,7 +138,8 @@ def describe_effect(differences: pd.DataFrame, *, variant: str, level: float) ->
     further = [_tell(row) for row in sure.itertuples()]
     if told:
         return "; ".join([*told, *(further or ["no other difference beyond chance"])])
-    chance = [f"{_tell(row)}, within chance" for row in clearest[:1].itertuples()]
+    unsure = f"not beyond chance among {len(moved)} metrics"
+    chance = [f"{_tell(row)}, {unsure}" for row in clearest[:1].itertuples()]
     return "; ".join([f"{_words(variant)} {ALWAYS} the same", *(further or chance)])
 
 
