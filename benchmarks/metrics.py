@@ -151,7 +151,7 @@ def draw_pictures(number: int, side: int, rng: np.random.Generator) -> np.ndarra
     pictures = np.empty((number, side, side, 3), np.uint8)
     for picture in pictures:
         coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
-        grain = rng.integers(-16, 17, (side, side, 3))
+        grain = rng.integers(-16, 17, (side, side, 3), dtype=np.int16)
         large = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
         picture[:] = np.clip(large + grain, 0, 255)
     return pictures
