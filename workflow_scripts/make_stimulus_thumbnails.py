@@ -1,7 +1,7 @@
 """Makes the gallery's small pictures of the stimuli.
 
-In: the stimuli, and what thumbnails of reconstructions there are. Out: a folder with a picture
-(WebP) per test image, and what stands in it (JSON).
+In: the stimuli, and what thumbnails of reconstructions there are. Out: a folder with two
+pictures (WebP) per test image, small and large, and what stands in it (JSON).
 """
 
 from pathlib import Path
@@ -17,11 +17,12 @@ def make_stimulus_thumbnails(
     path_to_folder: Path,
     path_to_contents: Path,
     width: int,
+    enlarged: int,
 ) -> None:
     """Writes the stimulus of every image of which somebody has a reconstruction."""
     ids = {number for path in paths_to_contents for number in storage.read_json(path)["ids"]}
     rows = list_stimuli(path_to_stimuli, sorted(ids))
-    contents = write_strips(rows, folder=Path(path_to_folder), width=width)
+    contents = write_strips(rows, folder=Path(path_to_folder), width=width, enlarged=enlarged)
     storage.write_json(path_to_contents, contents)
 
 

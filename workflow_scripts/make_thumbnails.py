@@ -1,7 +1,7 @@
 """Makes the gallery's small pictures of one variant and subject.
 
-In: the variant's shards and, of a selection, which repeats it chose. Out: a folder with a strip of
-all repeats (WebP) per test image, and what stands in it (JSON).
+In: the variant's shards and, of a selection, which repeats it chose. Out: a folder with two
+strips of all repeats (WebP) per test image, small and large, and what stands in it (JSON).
 """
 
 from pathlib import Path
@@ -17,10 +17,11 @@ def make_thumbnails(
     path_to_folder: Path,
     path_to_contents: Path,
     width: int,
+    enlarged: int,
 ) -> None:
-    """Writes the strips, pictures at most ``width`` pixels wide."""
+    """Writes the strips, pictures at most ``width`` and ``enlarged`` pixels wide."""
     rows = list_reconstructions(paths_to_reconstructions, paths_to_selection)
-    contents = write_strips(rows, folder=Path(path_to_folder), width=width)
+    contents = write_strips(rows, folder=Path(path_to_folder), width=width, enlarged=enlarged)
     storage.write_json(path_to_contents, contents)
 
 

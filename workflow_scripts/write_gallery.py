@@ -24,14 +24,16 @@ def write_gallery(
     experiment: Presentation,
     conventions: Conventions,
 ) -> None:
-    """Writes the page, then a script of values for each variant and subject."""
+    """Writes a script of values for each variant and subject, then the page that loads them."""
     names = choose_names(experiment.judges, conventions)
-    gallery = describe_gallery(sources, experiment, names)
-    storage.write_bytes(path_to_page, page.render(gallery).encode())
+    measured = set()
     for path in map(Path, paths_to_values):
         who = {"variant": path.parent.name, "subject": path.stem}
         values = read_values(sources, experiment, names, **who)
+        measured.update(values["metrics"])
         storage.write_bytes(path, write_script(values, **who).encode())
+    gallery = describe_gallery(sources, experiment, names, measured=measured)
+    storage.write_bytes(path_to_page, page.render(gallery).encode())
 
 
 if __name__ == "__main__":

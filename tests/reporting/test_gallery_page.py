@@ -8,7 +8,8 @@ from invented_gallery import PAGE, invent_gallery
 from PIL import Image
 
 from neuraldiffuser import storage
-from neuraldiffuser.config.evaluation import NSD_JUDGES
+from neuraldiffuser.config.evaluation import NSD_JUDGES, Judge
+from neuraldiffuser.config.reconstruction import Selection
 from neuraldiffuser.nsd.stimuli import read_images
 from neuraldiffuser.reporting import gallery_page, thumbnails
 from neuraldiffuser.reporting.sources import Sources
@@ -23,6 +24,15 @@ def told(page):
     """What the page knows of the gallery."""
     block = re.search(r'<script type="application/json" id="gallery">(.*?)</script>', page)[1]
     return json.loads(block)
+
+
+MEASURED = ["pixcorr", "lite_early", "lite_distance", "consistency"]
+
+
+def describe(experiment):
+    """What the page is told of an experiment of which only MEASURED has values."""
+    sources = Sources({"thumbnails": []})
+    return gallery_page.describe_gallery(sources, experiment, {}, measured=MEASURED)
 
 
 def handed_over(path):
@@ -51,7 +61,15 @@ def test_the_page_knows_what_there_is_to_show(gallery):
 
 def test_what_an_image_alone_does_not_have_is_not_offered(experiment):
     """Of a set's quality and of correlations over images, a single image has no better or worse."""
-    experiment = experiment.model_copy(update={"judges": NSD_JUDGES})
+    kernel = Judge(
+        name="kernel",
+        label="Judge(kernel)",
+        network="alexnet",
+        node="layer_2",
+        measure="kernel_distance",
+        level="late",
+    )
+    experiment = experiment.model_copy(update={"judges": (*NSD_JUDGES, kernel)})
     area = "brain_correlation_V1"
     over_voxels, over_images = (
         gallery_page.choose_metrics(experiment, {area: f"{area}_{direction}"})
@@ -59,7 +77,31 @@ def test_what_an_image_alone_does_not_have_is_not_offered(experiment):
     )
     assert area in over_voxels and area not in over_images
     assert "effnet" in over_voxels
-    assert not {"kid", "fid", "inception_score"} & over_voxels.keys()
+    assert not {"kernel", "fid", "inception_score"} & over_voxels.keys()
+
+
+@pytest.mark.parametrize(
+    ("identification", "expected"),
+    [("mindeye", {"consistency"}), ("takagi", {"consistency", "lite_early"})],
+)
+def test_the_page_knows_what_all_repeats_have_together(experiment, identification, expected):
+    found = describe(experiment.model_copy(update={"identification": identification}))
+    assert {metric["name"] for metric in found["metrics"] if metric["together"]} == expected
+
+
+def test_metrics_without_a_value_are_not_offered(experiment):
+    assert [metric["name"] for metric in describe(experiment)["metrics"]] == MEASURED
+
+
+def test_a_selection_says_what_it_chooses(experiment):
+    chosen = experiment.model_copy(
+        update={
+            "selections": {"guided_best": Selection(of="guided")},
+            "variants": experiment.variants | {"guided_best": experiment.variants["guided"]},
+        }
+    )
+    of_all, of_best = (gallery_page.describe_run(n, chosen) for n in ("guided", "guided_best"))
+    assert of_best == f"best repeat by decoded features: {of_all}"
 
 
 def test_values_stand_by_image_then_by_repeat(gallery):
@@ -137,11 +179,12 @@ def test_a_selection_has_the_chosen_repeat_alone(world):
 def test_folders_say_what_stands_in_them(world, tmp_path):
     ids = [4, 1, 7]
     rows = thumbnails.list_stimuli(world.stimuli, ids)
-    contents = thumbnails.write_strips(rows, folder=tmp_path / "stimulus", width=64)
+    contents = thumbnails.write_strips(rows, folder=tmp_path / "stimulus", width=48, enlarged=64)
     assert (contents["ids"], contents["repeats"]) == ([1, 4, 7], 1)
     names = sorted(path.name for path in (tmp_path / "stimulus").iterdir())
-    assert names == ["00001.webp", "00004.webp", "00007.webp"]
-    shown = pixels((tmp_path / "stimulus/00004.webp").read_bytes(), 0, 64)
+    assert names == ["00001.webp", "00004.webp", "00007.webp", "large"]
+    assert Image.open(tmp_path / "stimulus/00004.webp").size == (48, 48)
+    shown = pixels((tmp_path / "stimulus/large/00004.webp").read_bytes(), 0, 64)
     assert np.abs(shown - read_images(world.stimuli, [4])[0]).mean() < 8
     again = thumbnails.list_stimuli(world.stimuli, sorted(ids, reverse=True))
-    assert thumbnails.write_strips(again, folder=tmp_path / "b", width=64) == contents
+    assert contents == thumbnails.write_strips(again, folder=tmp_path / "b", width=48, enlarged=64)

@@ -64,6 +64,9 @@ class Report(Section):
     thumbnail_pixels: int = Field(
         128, ge=32, le=512, description="Width of an image in the gallery's page, in pixels."
     )
+    enlarged_pixels: int = Field(
+        256, ge=32, le=1024, description="Width of an image enlarged in that page, in pixels."
+    )
 
 
 class Presentation(Section):
@@ -76,6 +79,8 @@ class Presentation(Section):
     run: tuple[str, ...]
     judges: tuple[Judge, ...]
     identification: str
+    brain_correlation: str
+    interval_level: float
 
     @property
     def comparable(self) -> bool:

@@ -215,9 +215,11 @@ STAGES: dict[str, dict[str, str]] = {
     },
     "make_thumbnails": {
         "width": "report.thumbnail_pixels",
+        "enlarged": "report.enlarged_pixels",
     },
     "make_stimulus_thumbnails": {
         "width": "report.thumbnail_pixels",
+        "enlarged": "report.enlarged_pixels",
     },
     "write_gallery": {
         "experiment": "presentation",

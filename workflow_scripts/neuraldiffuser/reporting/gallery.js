@@ -10,8 +10,10 @@ const TRUTH = "stimulus"; // whose embeddings the ground-truth variants start fr
 const REPEATS = Math.max(1, ...GALLERY.runs.map((run) => run.repeats));
 const NARROW = window.matchMedia("(max-width: 44rem)");
 const EDGE = 12, CELL_GAP = 18, LINE_GAP = 8, OVER = 18, UNDER = 16; // pixels, as in gallery.css
-const LABEL = 210; // width of a cell's heading at least
+const LABEL = 224; // width of a cell's heading at least
 const GAP = 1 / 32; // between the pictures of a strip, of a picture's width, as in thumbnails.py
+const BESIDE = 40; // between the stimulus and its reconstructions, enlarged
+const LARGEST = GALLERY.enlarged; // an enlarged picture at most: larger ones would be blurred
 const BEYOND = 3; // cards that stand ready above and below the view
 
 const $ = (id) => document.getElementById(id);
@@ -34,8 +36,11 @@ function begin() {
     reversed: false,
     find: "", low: "", high: "",
     size: 0, // 0: as fits
+    image: null, // the id of the enlarged image
   };
 }
+
+const hasSpread = (metric) => metric === "id" || !METRICS.get(metric).together;
 
 const LISTS = { variants: VARIANTS, subjects: SUBJECTS };
 const CHOICES = {
@@ -55,10 +60,12 @@ function readAddress() {
   for (const name of ["find", "low", "high"]) found[name] = said.get(name) || "";
   found.reversed = said.get("order") === "reversed";
   found.size = Math.min(160, Math.max(0, Number(said.get("size")) || 0));
+  found.image = said.has("image") ? Number(said.get("image")) : null;
+  if (!hasSpread(found.metric) && found.as === "spread") found.as = "mean";
   return found;
 }
 
-function writeAddress() {
+function tellAddress({ withImage = true } = {}) {
   const said = new URLSearchParams({
     variants: [...state.variants].join(","),
     subjects: [...state.subjects].join(","),
@@ -70,8 +77,11 @@ function writeAddress() {
   if (state.as !== "mean") said.set("as", state.as);
   if (state.reversed) said.set("order", "reversed");
   if (state.size) said.set("size", state.size);
-  history.replaceState(null, "", `#${said.toString().replaceAll("%2C", ",")}`);
+  if (withImage && state.image !== null) said.set("image", state.image);
+  return `#${said.toString().replaceAll("%2C", ",")}`;
 }
+
+const writeAddress = () => history.replaceState(history.state, "", tellAddress());
 
 let state = readAddress();
 let order = [], scores = new Map(); // ids in order; what each is ordered by
@@ -101,21 +111,33 @@ function load(run) {
 }
 const missing = new Set();
 
-function valueOf(run, metric, id, repeat) {
+function rowOf(run, metric, id) {
+  // What was measured of an image: a value per repeat, or one of all repeats together.
   const found = values.get(`${run.variant}/${run.subject}`);
   const all = found && found.metrics[metric], row = found && found.row.get(id);
-  if (!all || row === undefined) return null;
-  const each = all.length / found.row.size; // 1 where a value is of all repeats together
-  return repeat < each ? all[row * each + repeat] : each === 1 ? all[row] : null;
+  if (!all || row === undefined) return [];
+  const each = all.length / found.row.size;
+  return all.slice(row * each, (row + 1) * each);
 }
+
+const isTogether = (run, metric) => run.repeats > 1 && METRICS.get(metric).together;
 
 function repeatsOf(run) {
   // A selection shows the one repeat that it chose, whichever are switched on.
   return run.repeats === 1 ? [0] : [...state.repeats].filter((r) => r < run.repeats).sort((a, b) => a - b);
 }
 
-function listValues(run, metric, id) {
-  return repeatsOf(run).map((repeat) => valueOf(run, metric, id, repeat)).filter((value) => value !== null);
+function valuesOf(run, metric, id) {
+  // One value for each repeat that is shown; null where it has none of its own.
+  const row = isTogether(run, metric) ? [] : rowOf(run, metric, id);
+  return repeatsOf(run).map((repeat) => row[repeat] ?? null);
+}
+
+const listValues = (run, metric, id) => valuesOf(run, metric, id).filter(present);
+
+function summarise(run, metric, id) {
+  // The mean over the repeats that are shown, or what all repeats have together.
+  return isTogether(run, metric) ? rowOf(run, metric, id)[0] ?? null : mean(listValues(run, metric, id));
 }
 
 const mean = (some) => (some.length ? some.reduce((sum, value) => sum + value, 0) / some.length : null);
@@ -134,10 +156,10 @@ const orderingRuns = () => (state.of ? runsOf(state.of) : shownRuns());
 
 function score(id) {
   if (state.metric === "id") return id;
-  const over = (runs, measure) => mean(runs.map((run) => measure(listValues(run, state.metric, id))).filter(present));
-  if (state.as === "mean") return over(orderingRuns(), mean);
-  if (state.as === "spread") return over(orderingRuns(), spread);
-  const [ours, theirs] = [over(orderingRuns(), mean), over(runsOf(state.as), mean)];
+  const over = (runs, measure) => mean(runs.map((run) => measure(run, state.metric, id)).filter(present));
+  if (state.as === "mean") return over(orderingRuns(), summarise);
+  if (state.as === "spread") return over(orderingRuns(), (...of) => spread(listValues(...of)));
+  const [ours, theirs] = [orderingRuns(), runsOf(state.as)].map((runs) => over(runs, summarise));
   return ours === null || theirs === null ? null : ours - theirs;
 }
 
@@ -148,9 +170,12 @@ function highestFirst() {
 
 // --- order and filter ---
 
+const splitIds = (text) => text.split(/[\s,;]+/).filter(Boolean).map((part) => part.match(/^(\d+)(?:[-–](\d+))?$/));
+const areIds = (text) => splitIds(text).every(Boolean);
+
 function readIds(text) {
   // "77, 100-200" as a test of ids; everything where nothing is said, nothing that is no number.
-  const parts = text.split(/[\s,;]+/).filter(Boolean).map((part) => part.match(/^(\d+)(?:[-–](\d+))?$/));
+  const parts = splitIds(text);
   if (!parts.length) return () => true;
   const ranges = parts.filter(Boolean).map(([, low, high]) => [Number(low), Number(high || low)]);
   return (id) => ranges.some(([low, high]) => id >= low && id <= high);
@@ -193,6 +218,15 @@ function writeScore(id) {
   return mark + write(scores.get(id), metric, { signed: gain });
 }
 
+function nameScore() {
+  // What the number under a stimulus is.
+  if (state.metric === "id") return "";
+  const of = state.of ? VARIANTS.get(state.of).label : "all that is shown";
+  const measure = { mean: "mean", spread: "spread over repeats" }[state.as];
+  const how = measure ? `${measure} of ${of}` : `${of} minus ${VARIANTS.get(state.as).label}`;
+  return `${METRICS.get(state.metric).label}, ${how}`;
+}
+
 // --- cards ---
 
 function element(tag, attributes = {}, ...children) {
@@ -206,24 +240,25 @@ function element(tag, attributes = {}, ...children) {
 const dot = (variant) => element("span", { class: "dot", style: `background:${variant.colour}` });
 const subjectLabel = (name) => (SUBJECTS.has(name) ? SUBJECTS.get(name).label : "");
 const nameStrip = (place, id) => `thumbnails/${place}/${String(id).padStart(5, "0")}.webp`;
+const nameLarge = (place, id) => nameStrip(`${place}/large`, id);
 
 const span = (count, size) => size * (count + (count - 1) * GAP); // width of some pictures
 const describeRun = (run) => [VARIANTS.get(run.variant).label, subjectLabel(run.subject)].filter(Boolean).join(", ");
 
-function stimulus(id, size) {
-  return element("img", { src: nameStrip("stimulus", id), alt: `Stimulus ${id}`, width: size, height: size, decoding: "async" });
+function stimulus(id, size, name = nameStrip) {
+  return element("img", { src: name("stimulus", id), alt: `Stimulus ${id}`, width: size, height: size, decoding: "async" });
 }
 
-function strip(run, id, size) {
+function strip(run, id, size, name) {
   const repeats = run.repeats > 1 ? `, repeats 1 to ${run.repeats}` : "";
-  return element("img", { src: nameStrip(`${run.variant}/${run.subject}`, id), alt: `Image ${id} by ${describeRun(run)}${repeats}`,
+  return element("img", { src: name(`${run.variant}/${run.subject}`, id), alt: `Image ${id} by ${describeRun(run)}${repeats}`,
     width: span(run.repeats, size), height: size, decoding: "async" });
 }
 
-function tile(run, id, repeat, size) {
+function tile(run, id, repeat, size, name) {
   // A square of the strip (object-fit: cover); the position says which.
   const position = run.repeats > 1 ? (100 * repeat) / (run.repeats - 1) : 50;
-  return element("img", { src: nameStrip(`${run.variant}/${run.subject}`, id), alt: `Image ${id} by ${describeRun(run)}, repeat ${repeat + 1}`,
+  return element("img", { src: name(`${run.variant}/${run.subject}`, id), alt: `Image ${id} by ${describeRun(run)}, repeat ${repeat + 1}`,
     class: "cut", width: size, height: size, decoding: "async", style: `object-position:${position}% 50%` });
 }
 
@@ -275,8 +310,8 @@ function card(place) {
     "aria-posinset": place + 1, "aria-setsize": order.length,
     style: `height:${layout.height}px;transform:translateY(${place * layout.height}px)` });
   const known = METRICS.get(state.metric), best = known && bestTile(id, known);
-  const label = element("div", { class: "over" }, element("b", {}, `#${id}`));
-  const under = element("div", { class: "under" }, writeScore(id));
+  const label = element("div", { class: "over" }, element("button", { type: "button", title: "enlarge" }, `#${id}`));
+  const under = element("div", { class: "under", title: nameScore() }, writeScore(id));
   const seen = stimulus(id, size);
   made.append(element("div", { class: "seen" },
     ...(NARROW.matches ? [seen, element("div", {}, label, under)] : [label, seen, under])));
@@ -286,30 +321,31 @@ function card(place) {
   return made;
 }
 
-function drawCell({ run, width }, id, size, metric, best) {
-  const variant = VARIANTS.get(run.variant), repeats = repeatsOf(run);
-  const summary = metric ? write(mean(listValues(run, metric.name, id)), metric) : "";
+function drawCell({ run, width }, id, size, metric, best, name = nameStrip) {
+  // A run's name and value above its pictures, each repeat's own value below.
+  const variant = VARIANTS.get(run.variant), repeats = repeatsOf(run), style = `gap:${size * GAP}px`;
   const title = [variant.phrase, subjectLabel(run.subject)].filter(Boolean).join("; ");
-  const numbers = repeats.map((repeat) => {
-    const value = metric ? valueOf(run, metric.name, id, repeat) : null;
-    const chosen = best !== null && value === best;
-    return element("span", { class: chosen ? "best" : false, style: `width:${size}px` }, value === null ? "" : write(value, metric));
-  });
+  const numbers = metric ? valuesOf(run, metric.name, id).map((value) => element("span",
+    { class: value !== null && value === best ? "best" : false, style: `width:${size}px` },
+    value === null ? "" : write(value, metric))) : [];
   // One picture for the whole strip where all of it is shown: a card of 40 scrolls poorly.
-  const pictures = repeats.length === run.repeats && !large.open ? [strip(run, id, size)]
-    : repeats.map((repeat) => tile(run, id, repeat, size));
-  const style = `gap:${size * GAP}px`;
+  const pictures = repeats.length === run.repeats ? [strip(run, id, size, name)]
+    : repeats.map((repeat) => tile(run, id, repeat, size, name));
   return element("div", { style: `width:${width}px` },
     element("div", { class: "over", title }, dot(variant), element("b", {}, variant.label),
-      element("span", {}, [subjectLabel(run.subject), summary].filter(Boolean).join(" · "))),
+      element("span", {}, [subjectLabel(run.subject), metric ? writeSummary(run, metric, id) : ""].filter(Boolean).join(" · "))),
     element("div", { class: "tiles", style }, ...pictures),
     element("div", { class: "under", style }, ...numbers));
 }
 
+function writeSummary(run, metric, id) {
+  return (isTogether(run, metric.name) ? "all repeats: " : "") + write(summarise(run, metric.name, id), metric);
+}
+
 function bestTile(id, metric) {
-  // The best value among the tiles of a card, where there is more than one.
+  // The best value among the tiles of a card, where there is more than one and each has its own.
   const found = shownRuns().flatMap((run) => listValues(run, metric.name, id));
-  if (found.length < 2) return null;
+  if (found.length < 2 || metric.together) return null;
   return metric.higher ? Math.max(...found) : Math.min(...found);
 }
 
@@ -334,6 +370,8 @@ function redraw() {
   list.style.height = `${order.length * layout.height}px`;
   $("nothing").hidden = order.length > 0;
   draw();
+  // Nobody has the focus at first and after a card with it is gone: then keys would scroll nothing.
+  if (document.activeElement === document.body) view.focus({ preventScroll: true });
 }
 
 view.addEventListener("scroll", () => { waiting = waiting || requestAnimationFrame(draw); }, { passive: true });
@@ -366,6 +404,7 @@ async function update({ toTop = true } = {}) {
   view.scrollTop = (toTop ? 0 : share) * layout.height;
   draw();
   showCount();
+  showImage();
   document.body.dataset.ready = String(change);
 }
 
@@ -418,7 +457,11 @@ function openControls(open) {
 }
 
 function set(changed, how) {
+  const [metric, as] = [state.metric, state.as];
   Object.assign(state, changed);
+  if (!hasSpread(state.metric) && state.as === "spread") state.as = "mean";
+  const isOther = state.metric !== metric || state.as !== as;
+  if (isOther) Object.assign(state, { low: "", high: "" }); // bounds of one measure mean nothing to another
   update(how);
 }
 
@@ -437,6 +480,13 @@ function showControls() {
   for (const name of ["metric", "of", "as", "find", "low", "high"])
     if ($(name).value !== state[name]) $(name).value = state[name];
   for (const name of ["of", "as"]) $(name).disabled = state.metric === "id";
+  $("as").querySelector("[value=spread]").disabled = !hasSpread(state.metric);
+  const unit = isPercent() && (VARIANTS.has(state.as) ? "points" : "%");
+  $("low").placeholder = unit || "lowest";
+  $("high").placeholder = unit || "highest";
+  $("find").setAttribute("aria-invalid", String(!areIds(state.find)));
+  $("nothing").textContent = areIds(state.find) ? "No image meets these conditions."
+    : "Images are chosen by their numbers, such as 77, 100–200.";
   $("order").textContent = tellOrder();
 }
 
@@ -451,39 +501,68 @@ function tellOrder() {
 function enlarge(place) {
   if (!order.length) return;
   go(place);
-  const id = order[here], runs = shownRuns();
+  state.image = order[here];
+  if (large.open) writeAddress();
+  else history.pushState({ enlarged: true }, "", tellAddress());
+  drawLarge();
+}
+
+function showImage() {
+  // As the address says: one image, or none.
+  const place = order.indexOf(state.image);
+  if (place >= 0) { go(place); drawLarge(); return; }
+  if (state.image !== null) { state.image = null; writeAddress(); }
+  if (large.open) large.close();
+}
+
+function leaveImage() {
+  // Back to the entry of the history that it was opened from, where there is one.
+  state.image = null;
+  returning = Boolean(history.state && history.state.enlarged);
+  if (returning) history.back();
+  else writeAddress();
+}
+let returning = false;
+
+function drawLarge() {
+  const id = order[here], runs = shownRuns().filter((run) => repeatsOf(run).length);
   const button = (text, name, act) => {
     const made = element("button", { type: "button", "aria-label": name }, text);
     made.addEventListener("click", act);
     return made;
   };
-  const known = METRICS.get(state.metric), best = known ? bestTile(id, known) : null;
-  const size = chooseLargeSize(runs), wide = (run) => Math.max(LABEL, span(repeatsOf(run).length, size));
-  const lines = [...VARIANTS.keys()].map((name) => runs.filter((run) => run.variant === name && repeatsOf(run).length));
-  const cells = (some) => some.map((run) => drawCell({ run, width: wide(run) }, id, size, known, best));
+  if (!large.open) large.showModal(); // before its width is read
+  const metric = METRICS.get(state.metric), best = metric ? bestTile(id, metric) : null;
+  const size = chooseLargeSize(runs);
+  const wide = (run) => Math.max(LABEL, span(repeatsOf(run).length, size));
+  const cell = (run) => drawCell({ run, width: wide(run) }, id, size, metric, best, nameLarge);
+  const lines = [...VARIANTS.keys()].map((name) => runs.filter((run) => run.variant === name));
   $("large-inside").replaceChildren(
     element("div", { class: "bar" }, element("h2", {}, `Image ${id}`),
-      element("p", {}, [`${here + 1} of ${order.length}`, writeScore(id)].filter(Boolean).join(" · ")),
+      element("p", { title: nameScore() }, [`${here + 1} of ${order.length}`, writeScore(id)].filter(Boolean).join(" · ")),
       button("←", "previous image", () => enlarge(here - 1)), button("→", "next image", () => enlarge(here + 1)),
       button("Close", "close", () => large.close())),
     element("div", { class: "pictures" },
       element("div", { class: "seen" }, element("div", { class: "over" }, element("b", {}, "stimulus")),
-        stimulus(id, Math.max(size, NARROW.matches ? 160 : 224))),
+        stimulus(id, size, nameLarge)),
       element("div", { class: "lines" },
-        ...lines.filter((some) => some.length).map((some) => element("div", { class: "line" }, ...cells(some))))),
+        ...lines.filter((some) => some.length).map((some) => element("div", { class: "line" }, ...some.map(cell))))),
     element("div", { class: "scroll" }, tableOf(id, runs)),
-    element("p", { class: "note" }, "Means over the repeats that are shown; the best of each line stands out."));
-  if (!large.open) large.showModal();
+    element("p", { class: "note" }, "Means over the repeats that are shown, except where a line says otherwise; the best of each line stands out."));
   large.focus();
 }
 
 function chooseLargeSize(runs) {
-  // Large enough to look at; where it can be, with all subjects of a variant on one line.
-  const narrow = NARROW.matches, place = window.innerWidth - (narrow ? 40 : 380);
-  const counts = [...VARIANTS.keys()].map((name) => runs.filter((run) => run.variant === name)
-    .reduce((sum, run) => sum + repeatsOf(run).length, 0));
-  const fitting = Math.floor((place - SUBJECTS.size * CELL_GAP) / span(Math.max(1, ...counts), 1));
-  return Math.max(narrow ? Math.floor(place / span(2.4, 1)) : 112, Math.min(fitting, 224));
+  // All subjects of a variant on a line where that enlarges; else the repeats of one, beside the stimulus.
+  const inside = $("large-inside").clientWidth;
+  if (NARROW.matches) return Math.floor(inside / span(2.4, 1)); // repeats scroll sideways
+  const place = inside - BESIDE;
+  const counts = (some) => some.reduce((sum, run) => sum + repeatsOf(run).length, 1);
+  const fit = (pictures, gaps) => Math.floor((place - gaps * CELL_GAP) / span(pictures, 1));
+  const variants = [...VARIANTS.keys()].map((name) => runs.filter((run) => run.variant === name));
+  const together = Math.min(...variants.map((some) => fit(counts(some), Math.max(0, some.length - 1))));
+  const alone = Math.min(LARGEST, ...runs.map((run) => fit(counts([run]), 0)));
+  return Math.max(layout.size, together >= 1.3 * layout.size ? Math.min(together, LARGEST) : alone);
 }
 
 function tableOf(id, runs) {
@@ -494,15 +573,18 @@ function tableOf(id, runs) {
   const rows = [];
   let group = "";
   for (const metric of GALLERY.metrics) {
-    const found = runs.map((run) => mean(listValues(run, metric.name, id)));
+    const found = runs.map((run) => summarise(run, metric.name, id));
     if (!found.some(present)) continue;
     if (metric.group !== group)
       rows.push(element("tr", { class: "group" }, element("th", { scope: "rowgroup", colspan: runs.length + 1 }, metric.group)));
     group = metric.group;
-    const best = (metric.higher ? Math.max : Math.min)(...found.filter(present));
+    const together = runs.filter((run) => isTogether(run, metric.name)).length;
+    const compares = runs.length > 1 && (together === 0 || together === runs.length);
+    const best = compares ? (metric.higher ? Math.max : Math.min)(...found.filter(present)) : null;
     rows.push(element("tr", { class: metric.name === state.metric ? "chosen" : "" },
-      element("th", { scope: "row" }, `${metric.label} ${metric.higher ? "↑" : "↓"}`),
-      ...found.map((value) => element("td", { class: runs.length > 1 && value === best ? "best" : "" }, write(value, metric)))));
+      element("th", { scope: "row" }, `${metric.label} ${metric.higher ? "↑" : "↓"}`,
+        ...(together ? [element("small", {}, "all repeats together")] : [])),
+      ...found.map((value) => element("td", { class: value !== null && value === best ? "best" : "" }, write(value, metric)))));
   }
   return element("table", {}, element("thead", {}, element("tr", {}, element("td"), ...head)), element("tbody", {}, ...rows));
 }
@@ -526,7 +608,7 @@ list.addEventListener("click", (event) => {
   if (found) enlarge(order.indexOf(Number(found.dataset.id)));
 });
 large.addEventListener("click", (event) => { if (event.target === large) large.close(); });
-large.addEventListener("close", () => go(here));
+large.addEventListener("close", () => { if (state.image !== null) leaveImage(); go(here); });
 
 function next(names, current, step) {
   return names[(names.indexOf(current) + step + names.length) % names.length];
@@ -550,7 +632,7 @@ const KEYS = {
   s: () => set({ metric: next(metricNames, state.metric, 1) }),
   S: () => set({ metric: next(metricNames, state.metric, -1) }),
   o: () => set({ reversed: !state.reversed }),
-  a: () => set({ as: next(["mean", "spread", ...VARIANTS.keys()], state.as, 1) }),
+  a: () => set({ as: next(["mean", ...(hasSpread(state.metric) ? ["spread"] : []), ...VARIANTS.keys()], state.as, 1) }),
   v: () => showNext("variants", [...VARIANTS.keys()]),
   V: () => set({ variants: all(VARIANTS.keys()) }, { toTop: false }),
   b: () => showNext("subjects", [...SUBJECTS.keys()]),
@@ -578,6 +660,12 @@ document.addEventListener("keydown", (event) => {
   if (act) { event.preventDefault(); act(); }
 });
 
-window.addEventListener("hashchange", () => { state = readAddress(); update(); });
+window.addEventListener("popstate", () => { if (returning) writeAddress(); returning = false; });
+window.addEventListener("hashchange", () => {
+  const before = tellAddress({ withImage: false });
+  state = readAddress();
+  if (tellAddress({ withImage: false }) === before) showImage();
+  else update();
+});
 buildControls();
 update();

@@ -5,7 +5,7 @@ themselves over (``addValues``), one per variant and subject, loaded when somebo
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from markupsafe import Markup
 from neuraldiffuser import storage
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.long_form import ALL_REPEATS
-from neuraldiffuser.evaluation.metrics import Metric, metrics_of
+from neuraldiffuser.evaluation.metrics import Metric, list_ensembled, metrics_of
 from neuraldiffuser.reporting import labels, words
 from neuraldiffuser.reporting.sources import Sources
 from neuraldiffuser.reporting.style import variant_colours
@@ -46,28 +46,35 @@ class Page:
 
 
 def describe_gallery(
-    sources: Sources, experiment: Presentation, names: Mapping[str, str]
+    sources: Sources,
+    experiment: Presentation,
+    names: Mapping[str, str],
+    *,
+    measured: Collection[str],
 ) -> dict[str, Any]:
     """What the page can show: images, variants, subjects, runs and metrics, by name.
 
     Args:
-        sources: the kinds "thumbnails" (what stands in their folders) and "images".
+        sources: the kind "thumbnails" (what stands in their folders).
         experiment: what names and orders them.
         names: by metric, the name under which the chosen convention was measured.
+        measured: the metrics that have values; others are not offered.
     """
     contents = {tuple(who.values()): storage.read_json(p) for who, p in sources.files("thumbnails")}
     shown = [name for name in experiment.run if name in {variant for variant, _ in contents}]
     colours = variant_colours(shown)
+    ensembled = list_ensembled(experiment.judges, experiment.identification)
     return {
         "title": experiment.report.title,
         "publishable": not experiment.comparable,
+        "enlarged": experiment.report.enlarged_pixels,
         "ids": sorted({number for found in contents.values() for number in found["ids"]}),
         "start": experiment.ran([experiment.report.headline, experiment.report.baseline]),
         "variants": [
             {
                 "name": name,
                 "label": labels.label_variant(name),
-                "phrase": labels.describe_variant(name, experiment.variants),
+                "phrase": describe_run(name, experiment),
                 "colour": colours[name],
             }
             for name in shown
@@ -88,10 +95,19 @@ def describe_gallery(
                 "group": labels.group_of(metric),
                 "higher": metric.higher_is_better,
                 "percent": metric.unit in words.PERCENT_UNITS,
+                "together": metric.kind == "repeats" or metric.name in ensembled,
             }
             for metric in choose_metrics(experiment, names).values()
+            if metric.name in measured
         ],
     }
+
+
+def describe_run(name: str, experiment: Presentation) -> str:
+    """What a variant does; of a selection, also by what it chooses."""
+    does = labels.describe_variant(name, experiment.variants)
+    chosen = experiment.selections.get(name)
+    return f"{labels.label_selection(chosen)}: {does}" if chosen else does
 
 
 def choose_metrics(experiment: Presentation, names: Mapping[str, str]) -> dict[str, Metric]:

@@ -1,6 +1,7 @@
 """Small pictures of the gallery: of each test image one strip with all its repeats side by side.
 
 A page of 1000 images then loads one file per image, variant and subject, and only those in view.
+The same strip with larger pictures stands beside it for whoever enlarges an image.
 """
 
 import hashlib
@@ -16,30 +17,33 @@ from neuraldiffuser import storage
 from neuraldiffuser.diffusion.store import pick_chosen
 from neuraldiffuser.nsd.stimuli import read_images
 
+LARGE = "large"  # folder of the larger strips, which the page knows (gallery.js)
 QUALITY = 90  # of WebP, in percent
 GAPS_PER_PICTURE = 32  # the page relies on it (gallery.js)
 ROWS_AT_ONCE = 50
 
 
 def write_strips(
-    rows: Iterable[tuple[int, np.ndarray]], *, folder: Path, width: int
+    rows: Iterable[tuple[int, np.ndarray]], *, folder: Path, width: int, enlarged: int
 ) -> dict[str, Any]:
-    """Writes ``{id:05d}.webp`` of every image into ``folder``.
+    """Writes ``{id:05d}.webp`` and ``large/{id:05d}.webp`` of every image into ``folder``.
 
     Args:
         rows: by 73k id its pictures, uint8 (repeats, h, w, 3), as many for every image.
         folder: is made where it is missing.
         width: of one picture in pixels, at most; smaller pictures stay as they are.
+        enlarged: the same of the larger strips.
 
     Returns:
         What was written: ``ids`` ascending, ``repeats``, and ``sha256`` over all files by id.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LARGE).mkdir(parents=True, exist_ok=True)
     digests, repeats = {}, 0
     for number, pictures in rows:
-        strip = encode_strip(pictures, width)
-        (folder / name_strip(number)).write_bytes(strip)
-        digests[number] = hashlib.sha256(strip).hexdigest()
+        small, large = (encode_strip(pictures, pixels) for pixels in (width, enlarged))
+        (folder / name_strip(number)).write_bytes(small)
+        (folder / LARGE / name_strip(number)).write_bytes(large)
+        digests[number] = hashlib.sha256(small + large).hexdigest()
         repeats = len(pictures)
     ids = sorted(digests)
     together = hashlib.sha256("".join(digests[number] for number in ids).encode()).hexdigest()
