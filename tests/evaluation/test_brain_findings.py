@@ -101,7 +101,7 @@ def test_the_nearest_variant_is_named_and_those_that_the_encoder_guided_are_left
         "brain correlation of the stimulus minus that of ground truth guided, the nearest of 3 "
         "variants, is above zero: V1"
     )
-    assert names[3] == "accuracy of subj01's encoder in V1 is at least 0.8"
+    assert names[3] == "accuracy of subj01's encoder in V1 is at least 80.0 % of the noise ceiling"
     claims = build(world, answer_rightly, guided_by_encoder=())["claims"]
     assert "minus that of encoder, the nearest of 4" in claims[0]["name"]
     assert not any(claim["holds"] for claim in claims[:3])
@@ -122,8 +122,8 @@ def test_without_a_threshold_encoders_are_observed(world):
     found = build(world, answer_rightly, settings=FindingSettings())
     assert len(found["claims"]) == len(found["observations"]) == 3
     observed = found["observations"][0]
-    assert observed["name"] == "accuracy of subj01's encoder in V1"
-    assert observed["n"] == 60 and "holds" not in observed
+    assert observed["name"] == "accuracy of subj01's encoder in V1 of the noise ceiling"
+    assert (observed["n"], observed["counted"]) == (60, "voxel") and "holds" not in observed
     assert observed["interval"][0] < observed["estimate"] < observed["interval"][1]
 
 

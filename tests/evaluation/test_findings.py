@@ -73,6 +73,7 @@ def build(
             "high": high,
             "n": 50,
             "unit": "correlation",
+            "p_holm": 0.0015,
         }
         for (first, second, metric), (low, high) in differences.items()
     ]
@@ -123,9 +124,13 @@ CLAIMS = {
     ("guided", "unguided", "pixcorr"): "guided minus unguided is above zero: PIXCORR",
     ("guided", "unguided", "alexnet2"): "guided minus unguided is above zero: ALEXNET2",
     ("guided", "unguided", "consistency"): "guided minus unguided is above zero: CONSISTENCY",
-    ("guided", "unguided", "clip"): "guided minus unguided loses less than 0.05: CLIP",
+    ("guided", "unguided", "clip"): "guided minus unguided loses less than 5.0 points: CLIP",
     ("guided", "wrong_image", "pixcorr"): "guided minus wrong image is above zero: PIXCORR",
-    ("wrong_image", "unguided", "pixcorr"): "wrong image minus unguided is not above zero: PIXCORR",
+    (
+        "wrong_image",
+        "unguided",
+        "pixcorr",
+    ): "wrong image minus unguided is not shown to be above zero: PIXCORR",
 }
 
 
@@ -235,14 +240,17 @@ def test_sentences_say_by_how_much_the_decoder_beats_a_control_or_does_not():
     scratch = "a decoder trained from scratch for as many steps as finetuning"
     assert sentences == [
         f"The decoder beats {scratch} {single}"
-        "0.600 against 0.500, by 0.100 [0.050, 0.150] (50 test images).",
+        "60.0 % against 50.0 %, +10.0 [+5.0, +15.0] points (50 test images).",
         f"The decoder beats {scratch} {single}"
-        "0.560 against 0.500, by 0.060 [0.020, 0.100] (50 validation images).",
+        "56.0 % against 50.0 %, +6.0 [+2.0, +10.0] points (50 validation images).",
         f"The decoder falls short of ridge regression {single}"
-        "0.440 against 0.500, by 0.060 [0.030, 0.090] (50 test images).",
+        "44.0 % against 50.0 %, −6.0 [−9.0, −3.0] points (50 test images).",
         "The decoder cannot be told from ridge regression in Pearson r of the guidance layers: "
-        "0.500 against 0.500, a difference of 0.000 [-0.020, 0.020] (50 test images).",
+        "50.0 % against 50.0 %, 0.0 [−2.0, +2.0] points (50 test images).",
     ]
+
+
+TEST = {"direction": "higher", "p_holm": 0.02}
 
 
 def gain(of, features, metric, ends):
@@ -250,7 +258,7 @@ def gain(of, features, metric, ends):
     variant = of if features == "own" else f"{features}_{of}"
     place = {"of": of, "variant": variant, "features": features, "reference": "unguided"}
     ends = {"difference": sum(ends) / 2, "low": ends[0], "high": ends[1], "n": 50}
-    return place | {"metric": metric, "label": metric.upper(), "unit": "correlation"} | ends
+    return place | {"metric": metric, "label": metric.upper(), "unit": "correlation"} | ends | TEST
 
 
 def gains_of(of, metric, *, own=(0.06, 0.15), another_image=(0.01, 0.07), mean=(0.02, 0.06)):
@@ -260,7 +268,7 @@ def gains_of(of, metric, *, own=(0.06, 0.15), another_image=(0.01, 0.07), mean=(
 
 OWN = (
     "CONSISTENCY of guided beside no guidance: guided by the image's own features "
-    "+0.105 [+0.060, +0.150], "
+    "+0.105 [+0.060, +0.150] (p = 0.02), "
 )
 
 
@@ -268,16 +276,17 @@ def test_every_gain_stands_beside_both_controls():
     gains = gains_of("guided", "consistency")
     gains += gains_of("guided", "pixcorr", own=(0.05, 0.12), another_image=(-0.05, 0.02))
     gains += gains_of("clip_and_color", "pixcorr", mean=(-0.03, 0.01))
-    assert tell(build(gains=gains), "guidance") == [
+    told = tell(build(gains=gains), "guidance")
+    assert [sentence for sentence in told if "beside no guidance:" in sentence] == [
         "PIXCORR of guided beside no guidance: guided by the image's own features "
-        "+0.085 [+0.050, +0.120], by another image's features −0.015 [−0.050, +0.020] and by the "
-        "mean feature +0.040 [+0.020, +0.060] (50 images).",
-        OWN + "by another image's features +0.040 [+0.010, +0.070] and by the mean feature +0.040 "
-        "[+0.020, +0.060] (50 images). Consistency rises under both controls, though nothing there "
-        "tells of the image: alone it proves nothing.",
+        "+0.085 [+0.050, +0.120] (p = 0.02), by another image's features −0.015 [−0.050, +0.020] "
+        "(p = 0.02) and by the mean feature +0.040 [+0.020, +0.060] (p = 0.02) (50 images).",
+        OWN + "by another image's features +0.040 [+0.010, +0.070] (p = 0.02) and by the mean "
+        "feature +0.040 [+0.020, +0.060] (p = 0.02) (50 images). Consistency rises under both "
+        "controls, though nothing there tells of the image: alone it proves nothing.",
         "PIXCORR of clip and color beside no guidance: guided by the image's own features "
-        "+0.105 [+0.060, +0.150], by another image's features +0.040 [+0.010, +0.070] and by the "
-        "mean feature −0.010 [−0.030, +0.010] (50 images).",
+        "+0.105 [+0.060, +0.150] (p = 0.02), by another image's features +0.040 [+0.010, +0.070] "
+        "(p = 0.02) and by the mean feature −0.010 [−0.030, +0.010] (p = 0.02) (50 images).",
     ]
 
 
@@ -294,6 +303,14 @@ def test_where_consistency_rises_under_no_control_it_still_proves_nothing():
         "Here consistency measurably rises under no control; still it compares repeats with one "
         "another and not with the stimulus: alone it proves nothing."
     )
+
+
+def test_contrary_evidence_stands_before_the_gains():
+    gains = gains_of("guided", "ssim", own=(-0.2, -0.1)) + gains_of("guided", "pixcorr")
+    told = tell(build(gains=gains), "guidance")
+    assert told[0].endswith("It worsens SSIM −0.150 [−0.200, −0.100] (p = 0.02).")
+    assert "by another image's features, measurably improves SSIM +0.040 [" in told[1]
+    assert told[3].startswith("PIXCORR of guided beside no guidance")
 
 
 def test_without_controls_nothing_is_said_of_them():
@@ -369,19 +386,20 @@ def test_the_mean_feature_stands_beside_the_decoder():
 def test_the_margin_of_late_layers_is_the_configured_one():
     strict = SETTINGS.model_copy(update={"late_margin": 0.01})
     found = verdicts(build(settings=strict))
-    assert found["guided minus unguided loses less than 0.01: CLIP"] is False
+    assert found["guided minus unguided loses less than 1.0 points: CLIP"] is False
 
 
 def test_findings_are_plain_json_with_the_promised_keys():
     findings = build()
     assert json.loads(json.dumps(findings)) == findings
-    keys = {"name", "estimate", "interval", "n", "unit", "holds", "sentence"}
+    keys = {"name", "estimate", "interval", "n", "counted", "unit", "is_difference", "p_holm"}
+    keys |= {"holds", "sentence"}
     assert all(set(claim) == keys for claim in findings["claims"])
 
 
 def test_sentences_are_written_from_the_numbers():
     claim = build()["claims"][0]
     assert claim["sentence"] == (
-        "Guided minus unguided is above zero: PIXCORR (0.085 [0.05, 0.12] correlation, n = 50): "
-        "holds."
+        "Guided minus unguided is above zero: PIXCORR (+0.085 [+0.050, +0.120] correlation, "
+        "n = 50 images, p = 0.0015): holds."
     )

@@ -99,6 +99,19 @@ def test_each_meets_no_guidance_of_its_own_source():
         assert row.low < row.difference < row.high and row.n == 20
 
 
+def test_p_is_adjusted_over_the_metrics_of_each_comparison():
+    """By Holm over both: the smaller one doubles, the larger one is not below it."""
+    noise = np.random.default_rng(1)
+    values = {
+        key: table.assign(ssim=table["pixcorr"] + noise.normal(0.05, 0.1, len(table)))
+        for key, table in invent(["guided", "unguided", "mean_feature"]).items()
+    }
+    for _, rows in compare(values).groupby("variant"):
+        low, high = rows.sort_values("p_value").itertuples()
+        assert low.p_holm == pytest.approx(min(1, 2 * low.p_value))
+        assert high.p_holm == pytest.approx(max(low.p_holm, high.p_value))
+
+
 @pytest.mark.parametrize("names", [["guided", "unguided"], ["guided", "wrong_image"]])
 def test_without_controls_or_without_no_guidance_the_table_is_empty(names):
     table = compare(invent(names))

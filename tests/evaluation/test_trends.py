@@ -44,7 +44,7 @@ def test_where_one_measure_departs_it_is_named():
     told = sentences(early_falls)
     assert "detail rises in part (1 of 2 measures, 1 of them falls again)" in told[0]
     assert told[0].endswith("the paper's Table 2: early does not rise measurably.")
-    assert "early does not improve and worsens (−0.199 " in told[5]
+    assert "early does not improve and worsens (−19.9 " in told[5]
 
 
 def test_a_fall_from_a_best_point_that_is_no_gain_is_told_from_there():

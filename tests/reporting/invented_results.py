@@ -204,7 +204,7 @@ def write_summaries(world: World) -> None:
                 mean = invented_mean(a, metric) - invented_mean(b, metric) + rng.normal(0, 0.004)
                 comparisons.append(
                     (f"{a}_minus_{b}", a, b, metric, mean, mean - 0.025, mean + 0.027)
-                    + (world.images,)
+                    + (world.images, METRICS[metric][3], 0.0015)
                 )
     columns = ["variant", "subject", "metric", "mean", "low", "high", "n", "unit", "direction"]
     path = world.results / "evaluation"
@@ -216,6 +216,7 @@ def write_summaries(world: World) -> None:
     ways = ways.assign(best=best, best_low=best - 0.02, best_high=best + 0.02)
     storage.write_table(path / "aggregations.csv", ways)
     columns = ["name", "variant_a", "variant_b", "metric", "difference", "low", "high", "n"]
+    columns += ["unit", "p_holm"]
     storage.write_table(path / "comparisons.csv", pd.DataFrame(comparisons, columns=columns))
 
 
@@ -479,6 +480,9 @@ def write_findings(world: World) -> None:
                     "interval": [0.0661, 0.1173],
                     "n": world.images,
                     "unit": "correlation",
+                    "counted": "image",
+                    "is_difference": True,
+                    "p_holm": 0.0015,
                     "holds": True,
                 },
                 {
@@ -487,6 +491,9 @@ def write_findings(world: World) -> None:
                     "interval": [-0.0711, 0.0102],
                     "n": world.images,
                     "unit": "share identified",
+                    "counted": "image",
+                    "is_difference": True,
+                    "p_holm": None,
                     "holds": False,
                 },
             ],
@@ -497,6 +504,9 @@ def write_findings(world: World) -> None:
                     "interval": [29.0, 33.8],
                     "n": world.images,
                     "unit": "times chance",
+                    "counted": "image",
+                    "is_difference": False,
+                    "p_holm": None,
                 },
                 {
                     "name": "decoder minus ridge regression, test images: retrieval",
@@ -504,6 +514,9 @@ def write_findings(world: World) -> None:
                     "interval": [-0.07, -0.02],
                     "n": world.images,
                     "unit": "share identified",
+                    "counted": "image",
+                    "is_difference": True,
+                    "p_holm": None,
                     "sentence": "The decoder falls short of ridge regression by 0.04.",
                     "about": "decoders",
                 },

@@ -118,7 +118,7 @@ def test_markdown_shows_difference_and_verdict_beside_ours(compared):
     text = layout.to_markdown(compared, comparable=True)
     assert find_row(text, "|  |") == "|  | SSIM ↑ | CLIP (%) ↑ | SwAV ↓ | FID ↓ |"
     assert find_row(text, "| guided") == (
-        "| guided | 0.318 [0.306, 0.330] (0.318, Δ +0.000 ✓) "
+        "| guided | 0.318 [0.306, 0.330] (0.318, Δ 0.000 ✓) "
         "| 95.0 [94.0, 95.3] (95.40, Δ −0.4 ✗) | (0.401) | 52.4 (50.42, Δ +1.980) |"
     )
     assert f"- {layout.VERDICTS}.\n" in text
@@ -127,7 +127,7 @@ def test_markdown_shows_difference_and_verdict_beside_ours(compared):
 def test_latex_shows_difference_and_verdict_beside_ours(compared):
     text = layout.to_latex(compared, comparable=True)
     assert find_row(text, "guided") == (
-        r"guided & 0.318 [0.306, 0.330] (0.318, $\Delta$ +0.000 $\checkmark$) & "
+        r"guided & 0.318 [0.306, 0.330] (0.318, $\Delta$ 0.000 $\checkmark$) & "
         r"95.0 [94.0, 95.3] (95.40, $\Delta$ $-$0.4 $\times$) & (0.401) & "
         r"52.4 (50.42, $\Delta$ +1.980) \\"
     )
@@ -140,7 +140,7 @@ def test_the_page_shows_difference_and_verdict_beside_ours(compared):
     [part] = layout.lay_out_parts(compared, comparable=True)
     shown = {**vars(part), "runs": []}
     row = re.sub(r"(?:<[^>]*>)+", "|", macros.grid_html(shown)).replace("\n", "")
-    assert "|guided|0.318|[0.306, 0.330]|(0.318, Δ +0.000 ✓)|" in row
+    assert "|guided|0.318|[0.306, 0.330]|(0.318, Δ 0.000 ✓)|" in row
     assert "|95.0|[94.0, 95.3]|(95.40, Δ −0.4 ✗)|(0.401)|52.4|(50.42, Δ +1.980)|" in row
 
 

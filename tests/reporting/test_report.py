@@ -136,11 +136,30 @@ def test_sentences_follow_the_findings(page, world):
     assert "1 of 2 claims" in told
     for claim in findings["claims"]:
         assert claim["name"][1:] in told
-    assert "+0.091 [+0.066, +0.117] correlation, n = 12" in told
+    assert "+0.091 [+0.066, +0.117] correlation, n = 12 images, p = 0.0015" in told
+    assert "−3.1 [−7.1, +1.0] points, n = 12 images" in told
+    assert "31.5 [29.0, 33.8] times chance, n = 12 images" in told
+
+
+def test_the_findings_say_what_their_numbers_are(page, config):
+    told = text_of(page, "findings")
+    assert "Brackets are 95 % bootstrap intervals." in told
+    assert "test images, each averaged over 5 repeats and 2 subjects first" in told
+    assert "adjusted by Holm over the measures of one comparison" in told
+    bootstrap = config.evaluation.bootstrap.model_copy(update={"level": 0.9})
+    evaluation = config.evaluation.model_copy(update={"bootstrap": bootstrap})
+    changed = config.model_copy(update={"evaluation": evaluation}).description
+    assert report.tell_how_to_read(changed).startswith("Brackets are 90 % bootstrap")
+
+
+def test_nothing_is_said_of_when_claims_were_fixed(page):
+    assert "before anything was measured" not in text_of(page, "findings")
+    assert "1 of 2 claims that the configuration names hold." in text_of(page, "findings")
 
 
 def test_sentences_stand_under_what_they_are_about():
     observed = {"name": "a", "estimate": 0.1, "interval": [0, 1], "n": 5, "unit": "index"}
+    observed |= {"counted": "image", "is_difference": False, "p_holm": None}
     told = report.tell_findings(
         {
             "claims": [],

@@ -33,6 +33,8 @@ def paper_experiment(world):
         run=world.variants,
         judges=Evaluation().judges,
         identification=Evaluation().identification,
+        brain_correlation=Evaluation().brain_correlation,
+        interval_level=Evaluation().bootstrap.level,
     )
 
 

@@ -10,6 +10,9 @@ from neuraldiffuser.reporting import words
         (-0.0312, "correlation", True, "−0.031"),
         (0.0312, "correlation", True, "+0.031"),
         (0.9533, "share identified", False, "95.3 %"),
+        (0.0296, "share identified", True, "+3.0 points"),
+        (-0.0002, "share identified", True, "0.0 points"),
+        (-0.0002, "correlation", True, "0.000"),
         (31.54, "times chance", False, "31.5"),
         (1234.5, "squared distance", False, "1234"),
     ],
@@ -20,7 +23,15 @@ def test_numbers_are_written_by_unit(value, unit, signed, text):
 
 def test_an_estimate_carries_its_interval_and_one_unit():
     written = words.write_estimate(-0.0312, -0.0711, 0.0102, unit="share identified", signed=True)
-    assert written == "−3.1 [−7.1, +1.0] %"
+    assert written == "−3.1 [−7.1, +1.0] points", "percent would be relative"
+
+
+def test_small_probabilities_are_bounded():
+    assert [words.write_p(p) for p in (0.00015, 0.0015, 0.2699)] == [
+        "p < 0.001",
+        "p = 0.0015",
+        "p = 0.27",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -39,4 +39,6 @@ class Description(Section):
             run=self.reconstruction.run,
             judges=self.evaluation.judges,
             identification=self.evaluation.identification,
+            brain_correlation=self.evaluation.brain_correlation,
+            interval_level=self.evaluation.bootstrap.level,
         )

@@ -90,7 +90,7 @@ class RetrievalMeasure(Section):
 
 
 class FindingSettings(Section):
-    """What the findings are computed from, named before anything is measured."""
+    """What the findings claim, and from which thresholds on: the same for every run."""
 
     early: tuple[str, ...] = Field(
         ("alexnet2", "alexnet5"),

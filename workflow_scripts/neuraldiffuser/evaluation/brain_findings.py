@@ -11,9 +11,18 @@ from neuraldiffuser.config.evaluation import (
     FindingSettings,
 )
 from neuraldiffuser.config.reconstruction import STIMULUS
-from neuraldiffuser.evaluation.findings import Estimate, above, at_least, claim
-from neuraldiffuser.evaluation.metrics import AREAS, EARLY_AREAS, METRICS, brain_metric
-from neuraldiffuser.evaluation.summary import Values, choose_conventions, compare
+from neuraldiffuser.evaluation.findings import (
+    Estimate,
+    above,
+    at_least,
+    claim,
+    estimate_difference,
+)
+from neuraldiffuser.evaluation.metrics import AREAS, EARLY_AREAS, METRICS, OVER_IMAGES, brain_metric
+from neuraldiffuser.evaluation.summary import Values, adjust_families, choose_conventions, compare
+from neuraldiffuser.reporting import words
+
+OF_CEILING = METRICS[brain_metric(EARLY_AREAS[0], OVER_IMAGES, of_ceiling=True)].unit
 
 
 def compare_with_stimuli(
@@ -27,7 +36,7 @@ def compare_with_stimuli(
         bootstrap: draws, level and seed.
 
     Returns:
-        Table of ``summary.compare``.
+        Table of ``summary.compare``, p adjusted over the areas of each comparison.
     """
     names = {brain_metric(area): brain_metric(area, direction) for area in AREAS}
     metrics = {name: METRICS[name] for name in names}
@@ -39,7 +48,8 @@ def compare_with_stimuli(
         f"{STIMULUS}_minus_{variant}": ComparisonSettings(first=STIMULUS, second=variant)
         for variant in others
     }
-    return compare(chosen, comparisons=pairs, metrics=metrics, bootstrap=bootstrap)
+    found = compare(chosen, comparisons=pairs, metrics=metrics, bootstrap=bootstrap)
+    return adjust_families(found, metrics=metrics)
 
 
 def build_brain_findings(
@@ -86,18 +96,17 @@ def estimate_upper_bound(
                 f"brain correlation of the stimulus minus that of {row['variant_b']}, the nearest "
                 f"of {len(rows)} variants, is above zero: {row['label']}"
             ).replace("_", " ")
-            ends = row["difference"], row["low"], row["high"], row["n"], row["unit"]
-            yield Estimate(name, *ends)
+            yield estimate_difference(row, name)
 
 
 def estimate_encoders(
     accuracy: Mapping[str, pd.DataFrame], limit: float | None
 ) -> Iterable[Estimate]:
     """What share of the noise ceiling each subject's encoder reaches in the early areas."""
-    words = "" if limit is None else f" is at least {limit:g}"
+    needed = "" if limit is None else f" is at least {words.write_number(limit, unit=OF_CEILING)}"
     for subject, table in accuracy.items():
         chosen = table[(table["split"] == "test") & table["area"].isin(EARLY_AREAS)]
         for row in chosen.itertuples():
-            name = f"accuracy of {subject}'s encoder in {row.area}{words}"
+            name = f"accuracy of {subject}'s encoder in {row.area}{needed} of the noise ceiling"
             ends = row.fraction, row.low, row.high, row.voxels
-            yield Estimate(name, *ends, "share of the noise ceiling, over voxels")
+            yield Estimate(name, *ends, OF_CEILING, counted="voxel")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
 from neuraldiffuser.errors import ConfigError
-from neuraldiffuser.evaluation import contrasts, trends
+from neuraldiffuser.evaluation import contrasts, evidence, trends
 from neuraldiffuser.evaluation.metrics import (
     EARLY_AREAS,
     METRICS,
@@ -27,9 +27,11 @@ from neuraldiffuser.evaluation.predictors import (
 from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
 from neuraldiffuser.evaluation.statistics import bootstrap_mean
 from neuraldiffuser.evaluation.variants import FEATURE_WORDS, GUIDED, OWN, UNGUIDED, WRONG_IMAGE
+from neuraldiffuser.reporting import words
 
 GROUND_TRUTH = "ground_truth_guided"
 CONSISTENCY = "consistency"
+SHARE = "share identified"
 BRAIN_RISES = "in brain correlation is above zero"
 GUIDANCE, SWEEP, DECODERS = "guidance", "sweep", "decoders"  # what sentences are about
 CONTROL_WORDS = {
@@ -47,7 +49,13 @@ TOLD = (  # of the comparisons with controls, those of which observations tell
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval, and how it is named, counted and measured."""
+    """A number with its interval, and how it is named, counted and measured.
+
+    Attributes:
+        counted: what ``n`` counts.
+        is_difference: of a pair, so that its sign is written.
+        p_holm: of a test that there is no difference, adjusted over the metrics of one pair.
+    """
 
     name: str
     value: float
@@ -55,6 +63,9 @@ class Estimate:
     high: float
     n: int
     unit: str
+    counted: str = "image"
+    is_difference: bool = False
+    p_holm: float | None = None
 
     def observe(self) -> dict[str, Any]:
         """The entry of a finding that promises nothing."""
@@ -63,7 +74,10 @@ class Estimate:
             "estimate": float(self.value),
             "interval": [float(self.low), float(self.high)],
             "n": int(self.n),
+            "counted": self.counted,
             "unit": self.unit,
+            "is_difference": self.is_difference,
+            "p_holm": self.p_holm,
         }
 
 
@@ -104,13 +118,13 @@ class Difference:
 def claimed_differences(
     settings: FindingSettings, guided_by_encoder: Collection[str] = ()
 ) -> list[Difference]:
-    """What guidance must show, fixed before anything is measured.
+    """What guidance must show.
 
     In early areas too, unless the encoder that scores brain correlations guided.
     """
     areas = [] if GUIDED in guided_by_encoder else EARLY_AREAS
     gains = list_gains(settings)
-    tolerated = f"loses less than {settings.late_margin:g}"
+    tolerated = f"loses less than {words.write_bare(settings.late_margin, unit=SHARE)} points"
     return [
         *(Difference(GUIDED, UNGUIDED, name, "is above zero", above(0)) for name in gains),
         *(
@@ -122,7 +136,7 @@ def claimed_differences(
             for area in areas
         ),
         Difference(GUIDED, WRONG_IMAGE, "pixcorr", "is above zero", above(0)),
-        Difference(WRONG_IMAGE, UNGUIDED, "pixcorr", "is not above zero", not_above(0)),
+        Difference(WRONG_IMAGE, UNGUIDED, "pixcorr", "is not shown to be above zero", not_above(0)),
     ]
 
 
@@ -158,7 +172,7 @@ def build_findings(
         retrieval, decoding: by subject, the tables of their rules.
         noise_ceilings: by subject (voxels,) percent of variance.
         guided_by_encoder: variants that the encoder guided, which scores brain correlations.
-        settings: metrics and thresholds named beforehand.
+        settings: metrics and thresholds of the configuration.
         bootstrap: for the mean noise ceiling over voxels.
 
     Raises:
@@ -169,15 +183,17 @@ def build_findings(
     for row in comparisons.itertuples():
         claimed = [d for d in differences if _is_about(d, row)]
         if not claimed and not is_detail(row.metric):
-            words = _warn_of_judge(row, guided_by_encoder)
-            observations.append(_estimate_difference(row, words).observe())
+            warning = _warn_of_judge(row, guided_by_encoder)
+            observations.append(_compare_variants(row, warning).observe())
         for difference in claimed:
-            claims.append(claim(_estimate_difference(row, difference.words), difference.rule))
+            claims.append(claim(_compare_variants(row, difference.words), difference.rule))
+    observations.extend(observe_evidence(gains, guided_by_encoder))
     observations.extend(observe_guidance(gains, list_gains(settings)))
     observations.extend(observe_sweep(swept))
     gain = contrasts.name_retrieval(**settings.pretraining_gain.model_dump())
     claims.extend(claim_pretraining(predictors, gain))
     observations.extend(observe_controls(predictors, gain))
+    observations.extend(observe_scale(decoding))
     thresholds = [
         (settings.ground_truth_pixcorr, at_least, estimate_ground_truth(summary)),
         (settings.retrieval_over_chance, at_least, estimate_retrieval(retrieval)),
@@ -206,10 +222,24 @@ def _warn_of_judge(row: Any, guided_by_encoder: Collection[str]) -> str:
     return "(guided by the encoder that scores it)" if judged and is_brain else ""
 
 
-def _estimate_difference(row: Any, words: str) -> Estimate:
-    parts = [_words(row.variant_a), "minus", _words(row.variant_b), words]
-    name = f"{' '.join(part for part in parts if part)}: {row.label}"
-    return Estimate(name, row.difference, row.low, row.high, row.n, row.unit)
+def _compare_variants(row: Any, promised: str) -> Estimate:
+    parts = [_words(row.variant_a), "minus", _words(row.variant_b), promised]
+    return estimate_difference(row, f"{' '.join(part for part in parts if part)}: {row.label}")
+
+
+def estimate_difference(row: Any, name: str) -> Estimate:
+    """A row of paired differences under ``name``, with its adjusted p where it has one."""
+    p_holm = getattr(row, "p_holm", None)
+    return Estimate(
+        name,
+        row.difference,
+        row.low,
+        row.high,
+        row.n,
+        row.unit,
+        is_difference=True,
+        p_holm=None if words.is_missing(p_holm) else float(p_holm),
+    )
 
 
 def _words(variant: str) -> str:
@@ -220,6 +250,30 @@ def claim(estimate: Estimate, rule: Rule) -> dict[str, Any]:
     """The entry of a finding that promises what ``rule`` judges."""
     holds = rule(estimate)
     return estimate.observe() | {"holds": holds, "sentence": write_sentence(estimate, holds)}
+
+
+def observe_evidence(
+    gains: pd.DataFrame, guided_by_encoder: Collection[str]
+) -> Iterable[dict[str, Any]]:
+    """What guidance worsens and its controls improve, over all metrics.
+
+    Args:
+        gains: table of ``gains.compare_with_controls``.
+        guided_by_encoder: variants that the encoder guided, which scores brain correlations.
+    """
+    for row, sentence in evidence.tell_evidence(gains, guided_by_encoder):
+        name = f"{_words(row['variant'])} minus {_words(row['reference'])}, over all measures"
+        observed = estimate_difference(row, f"{name}: {row['label']}").observe()
+        yield observed | {"sentence": sentence, "about": GUIDANCE}
+
+
+def observe_scale(decoding: Mapping[str, pd.DataFrame]) -> Iterable[dict[str, Any]]:
+    """Where the decoder's R² lies below that of always answering with the mean feature."""
+    for row, sentence in evidence.tell_scale(decoding):
+        name = f"R² over images of {row['subject']}'s {_words(row['target'])}"
+        ends = row["value"], row["low"], row["high"], row["n"]
+        observed = Estimate(name, *ends, "share of variance").observe()
+        yield observed | {"sentence": sentence, "about": DECODERS}
 
 
 def observe_guidance(gains: pd.DataFrame, metrics: Iterable[str]) -> Iterable[dict[str, Any]]:
@@ -236,8 +290,7 @@ def observe_guidance(gains: pd.DataFrame, metrics: Iterable[str]) -> Iterable[di
             controls = [row for row in told if row.features != OWN]
             if own and controls:
                 name = f"{_words(variant)} minus {_words(own.reference)}, beside its controls"
-                ends = own.difference, own.low, own.high, own.n, own.unit
-                observed = Estimate(f"{name}: {own.label}", *ends).observe()
+                observed = estimate_difference(own, f"{name}: {own.label}").observe()
                 yield observed | {"sentence": tell_controls(own, controls), "about": GUIDANCE}
 
 
@@ -252,8 +305,8 @@ def tell_controls(own: Any, controls: Iterable[Any]) -> str:
 
 
 def _write_change(row: Any) -> str:
-    value, low, high = (f"{end:+.3f}" for end in (row.difference, row.low, row.high))
-    return f"{value} [{low}, {high}]".replace("-", "\N{MINUS SIGN}")
+    change = words.write_estimate(row.difference, row.low, row.high, unit=row.unit, signed=True)
+    return f"{change} ({words.write_p(row.p_holm)})"
 
 
 def _judge_consistency(controls: Iterable[Any]) -> str:
@@ -281,8 +334,7 @@ def observe_sweep(swept: pd.DataFrame) -> Iterable[dict[str, Any]]:
         row = told.row
         place = trends.write_place(row["line"], row["place"])
         name = f"sweep of {row['line']}: {_words(row['variant'])} ({place}) minus no guidance"
-        ends = row["difference"], row["low"], row["high"], row["n"], row["unit"]
-        observed = Estimate(f"{name}: {row['label']}", *ends).observe()
+        observed = estimate_difference(row, f"{name}: {row['label']}").observe()
         yield observed | {"sentence": told.sentence, "about": SWEEP}
 
 
@@ -304,8 +356,7 @@ def claim_pretraining(predictors: pd.DataFrame, measure: str) -> Iterable[dict[s
             "equal steps but for those of pretraining) is above zero: "
             f"{contrasts.describe(measure)}"
         )
-        estimate = Estimate(name, row.difference, row.low, row.high, row.n, row.unit)
-        yield claim(estimate, above(0))
+        yield claim(estimate_difference(row, name), above(0))
 
 
 def observe_controls(predictors: pd.DataFrame, measure: str) -> Iterable[dict[str, Any]]:
@@ -319,8 +370,8 @@ def observe_controls(predictors: pd.DataFrame, measure: str) -> Iterable[dict[st
         if row.measure in (measure, *TOLD) and (row.split == TEST or row.measure == measure):
             control = CONTROL_WORDS[row.second]
             name = f"decoder minus {control}, {row.split} images: {contrasts.describe(row.measure)}"
-            estimate = Estimate(name, row.difference, row.low, row.high, row.n, row.unit)
-            yield estimate.observe() | {"sentence": tell_contrast(row), "about": DECODERS}
+            observed = estimate_difference(row, name).observe()
+            yield observed | {"sentence": tell_contrast(row), "about": DECODERS}
 
 
 def _over_subjects(predictors: pd.DataFrame) -> pd.DataFrame:
@@ -329,38 +380,45 @@ def _over_subjects(predictors: pd.DataFrame) -> pd.DataFrame:
 
 def tell_contrast(row: Any) -> str:
     """Whether the decoder beats a control, and by how much, as one sentence."""
-    ends = row.difference, row.low, row.high
     if row.low > 0:
-        verdict, by = "beats", "by"
+        verdict = "beats"
     elif row.high < 0:
-        verdict, by = "falls short of", "by"
-        ends = -row.difference, -row.high, -row.low
+        verdict = "falls short of"
     else:
-        verdict, by = "cannot be told from", "a difference of"
-    size, low, high = (f"{end:.3f}" for end in ends)
+        verdict = "cannot be told from"
+    ends = row.difference, row.low, row.high
+    change = words.write_estimate(*ends, unit=row.unit, signed=True)
+    means = [words.write_number(mean, unit=row.unit) for mean in (row.mean_first, row.mean_second)]
     return (
         f"The decoder {verdict} {CONTROL_WORDS[row.second]} in "
-        f"{contrasts.describe(row.measure)}: {row.mean_first:.3f} against {row.mean_second:.3f}, "
-        f"{by} {size} [{low}, {high}] ({row.n} {row.split} images)."
+        f"{contrasts.describe(row.measure)}: {means[0]} against {means[1]}, "
+        f"{change} ({row.n} {row.split} images)."
     )
 
 
 def _with_limit(estimate: Estimate, limit: float | tuple[float, float]) -> Estimate:
     if isinstance(limit, tuple):
-        words = f"lies between {limit[0]:g} and {limit[1]:g}"
+        promised = f"lies between {limit[0]:g} and {limit[1]:g}"
     else:
-        words = f"is at least {limit:g}"
+        promised = f"is at least {limit:g}"
     unit = "" if estimate.unit == "correlation" else f" {estimate.unit}"
-    return replace(estimate, name=f"{estimate.name} {words}{unit}")
+    return replace(estimate, name=f"{estimate.name} {promised}{unit}")
 
 
 def write_sentence(estimate: Estimate, holds: bool) -> str:
     """The claim, its verdict and its numbers as one sentence."""
     verdict = "holds" if holds else "does not hold"
-    return (
-        f"{estimate.name[0].upper()}{estimate.name[1:]} ({estimate.value:.3g} "
-        f"[{estimate.low:.3g}, {estimate.high:.3g}] {estimate.unit}, n = {estimate.n}): {verdict}."
+    return f"{words.capitalise(estimate.name)} ({tell_numbers(estimate.observe())}): {verdict}."
+
+
+def tell_numbers(entry: Mapping[str, Any]) -> str:
+    """The numbers of a finding's entry: estimate, interval, n and, of a difference, p."""
+    numbers = words.write_estimate(
+        entry["estimate"], *entry["interval"], unit=entry["unit"], signed=entry["is_difference"]
     )
+    unit = "" if entry["unit"] in words.PERCENT_UNITS else f" {entry['unit']}"
+    told = f"{numbers}{unit}, n = {words.write_count(entry['n'], entry['counted'])}"
+    return told if entry["p_holm"] is None else f"{told}, {words.write_p(entry['p_holm'])}"
 
 
 def estimate_ground_truth(summary: pd.DataFrame) -> Iterable[Estimate]:
@@ -419,4 +477,4 @@ def estimate_noise_ceilings(
         found = bootstrap_mean(values.astype(np.float64), bootstrap)
         name = f"mean noise ceiling of {subject}'s voxels"
         ends = float(found.estimate), float(found.low), float(found.high)
-        yield Estimate(name, *ends, len(values), "% of variance")
+        yield Estimate(name, *ends, len(values), "% of variance", counted="voxel")

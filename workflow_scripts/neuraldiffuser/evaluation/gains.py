@@ -7,11 +7,11 @@ import pandas as pd
 from neuraldiffuser.config.evaluation import BootstrapSettings, ComparisonSettings
 from neuraldiffuser.config.reconstruction import Variant
 from neuraldiffuser.evaluation.metrics import Metric
-from neuraldiffuser.evaluation.summary import Values, compare
+from neuraldiffuser.evaluation.summary import Values, adjust_families, compare
 from neuraldiffuser.evaluation.variants import OWN
 
 GAINS = ["of", "variant", "features", "reference", "metric", "label", "difference", "low", "high"]
-GAINS += ["n", "p_value", "unit", "direction"]
+GAINS += ["n", "p_value", "unit", "direction", "p_holm"]
 
 
 def find_controls(variants: Mapping[str, Variant], measured: Iterable[str]) -> dict[str, list[str]]:
@@ -57,8 +57,9 @@ def compare_with_controls(
 ) -> pd.DataFrame:
     """Paired differences to no guidance of every variant that has controls, and of these.
 
-    Column ``of`` names the variant, ``variant`` itself or its control, ``features`` whose features
-    guide that, ``reference`` the variant of the same source without guidance, if it was evaluated.
+    The p of each of them is adjusted over its own metrics. Column ``of`` names the variant,
+    ``variant`` itself or its control, ``features`` whose features guide that, ``reference`` the
+    variant of the same source without guidance, if it was evaluated.
 
     Args:
         values: by variant and subject, one row per image, averaged over repeats.
@@ -84,6 +85,7 @@ def compare_with_controls(
             each: ComparisonSettings(first=each, second=reference) for each in (name, *controls)
         }
         found = compare(values, comparisons=pairs, metrics=metrics, bootstrap=bootstrap)
+        found = adjust_families(found, metrics=metrics)
         found = found.rename(columns={"variant_a": "variant", "variant_b": "reference"})
         features = found["variant"].map(lambda each: variants[each].features)
         parts.append(found.assign(of=name, features=features)[GAINS])

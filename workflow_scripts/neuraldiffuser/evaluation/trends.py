@@ -7,6 +7,7 @@ import pandas as pd
 
 from neuraldiffuser.evaluation.sweep import CONTENT, DETAIL, QUALITY, SCALE, STRENGTH
 from neuraldiffuser.evaluation.variants import OWN
+from neuraldiffuser.reporting import words
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def _tell_departures(detail: list[Trend], quality: list[Trend]) -> str:
     still = [f"{trend.label} does not rise" for trend in detail if not trend.rises]
     still += [f"{trend.label} does not fall" for trend in quality if not trend.falls]
     if still:
-        return f"It differs from the paper's Table 2: {_join(still)} measurably."
+        return f"It differs from the paper's Table 2: {words.join_words(still)} measurably."
     if not quality:
         return "So detail behaves as in the paper's Table 2; quality was not measured by image."
     return "This is the pattern of the paper's Table 2: detail rises, quality falls."
@@ -198,11 +199,5 @@ def _tell_trend(axis: str, trend: Trend) -> str:
 
 
 def _write_difference(row: pd.Series) -> str:
-    value, low, high = (
-        f"{row[name]:+.3f}".replace("-", "\N{MINUS SIGN}") for name in ("difference", "low", "high")
-    )
-    return f"{value} [{low}, {high}]"
-
-
-def _join(words: list[str]) -> str:
-    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
+    ends = row["difference"], row["low"], row["high"]
+    return words.write_estimate(*ends, unit=row["unit"], signed=True)

@@ -152,7 +152,7 @@ def _fill_cells(entries: pd.DataFrame, *, comparable: bool) -> dict[tuple[str, s
         if words.is_missing(entry.value):
             continue
         if entry.origin == OURS:
-            number = words.write_number(entry.value, unit=entry.unit).removesuffix(" %")
+            number = words.write_bare(entry.value, unit=entry.unit)
             number += f" {MARKS[entry.note]}" if entry.note in MARKS else ""
             cells[place] = replace(
                 cells.get(place, Cell()),
@@ -170,7 +170,7 @@ def _fill_cells(entries: pd.DataFrame, *, comparable: bool) -> dict[tuple[str, s
 def _write_interval(entry: tuple) -> str:
     """An interval, or the spread over subjects."""
     if not words.is_missing(entry.spread):
-        return f"± {words.write_number(entry.spread, unit=entry.unit).removesuffix(' %')}"
+        return f"± {words.write_bare(entry.spread, unit=entry.unit)}"
     if words.is_missing(entry.low) or words.is_missing(entry.high):
         return ""
     return words.write_interval(entry.low, entry.high, unit=entry.unit).removesuffix(" %")
@@ -179,7 +179,7 @@ def _write_interval(entry: tuple) -> str:
 def _write_difference(entry: tuple) -> str:
     if words.is_missing(entry.difference):
         return ""
-    return words.write_number(entry.difference, unit=entry.unit, signed=True).removesuffix(" %")
+    return words.write_bare(entry.difference, unit=entry.unit, signed=True)
 
 
 def to_markdown(table: Table, *, comparable: bool) -> str:

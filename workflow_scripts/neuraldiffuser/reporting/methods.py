@@ -312,5 +312,7 @@ def _tell_evaluation(evaluation: Evaluation) -> str:
         f"guidance layers vote: {VOTES[retrieval.vote]}. Intervals: {100 * bootstrap.level:g} % "
         f"bootstrap over images with {words.group_thousands(bootstrap.draws)} draws, after "
         "averaging over repeats and subjects. They tell what other images would change, not what "
-        "another training would: every network was trained once, from one seed."
+        "another training would: every network was trained once, from one seed. Intervals stand "
+        "unadjusted, each for itself. p is that of a two-sided permutation test that flips the "
+        "signs of an image's differences, adjusted by Holm over the measures of one comparison."
     )

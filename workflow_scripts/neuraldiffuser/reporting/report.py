@@ -27,6 +27,7 @@ from neuraldiffuser.config.fidelity import (
     tell_effect,
     write_value,
 )
+from neuraldiffuser.evaluation.findings import tell_numbers
 from neuraldiffuser.nsd.data_card import DataCard
 from neuraldiffuser.reporting import data_section, labels, layout, tables, words
 from neuraldiffuser.reporting.interactive import plot_figure
@@ -106,6 +107,7 @@ def render_report(
         program=Markup(Path(program).read_text(encoding="utf-8")),
         **describe_experiment(description, card),
         **tell_findings(findings),
+        how_to_read=tell_how_to_read(description),
         plots={figure["name"]: figure["plot"] for figure in figures if figure["plot"]},
         figures=[figure for figure in figures if figure["name"] not in (*DATA, *BACKGROUND)],
         background=[figure for figure in figures if figure["name"] in BACKGROUND],
@@ -170,9 +172,9 @@ def tell_findings(findings: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[s
     if not claims:
         verdict = "This experiment makes no claim: what its claims need has not been run."
     elif held == len(claims):
-        verdict = f"All {held} claims, fixed before anything was measured, hold."
+        verdict = f"All {held} claims that the configuration names hold."
     else:
-        verdict = f"{held} of {len(claims)} claims, fixed before anything was measured, hold."
+        verdict = f"{held} of {len(claims)} claims that the configuration names hold."
     return {
         "claims": claims,
         "verdict": verdict,
@@ -181,18 +183,25 @@ def tell_findings(findings: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[s
     }
 
 
-def tell_finding(finding: Mapping[str, Any]) -> dict[str, str]:
-    """A claim or observation in words, and its numbers: estimate, interval, n."""
-    signed = " minus " in finding["name"]
-    unit = finding["unit"]
-    numbers = words.write_estimate(
-        finding["estimate"], *finding["interval"], unit=unit, signed=signed
+def tell_how_to_read(description: Description) -> str:
+    """What intervals, n, p and points of the findings are."""
+    repeats = words.write_count(description.reconstruction.repeats, "repeat")
+    subjects = words.write_count(len(description.subjects), "subject")
+    return (
+        f"Brackets are {100 * description.evaluation.bootstrap.level:g} % bootstrap intervals. n "
+        "counts what they resample: test images, each averaged over "
+        f"{repeats} and {subjects} first, unless a sentence is about one subject or voxels. "
+        "\N{LEFT DOUBLE QUOTATION MARK}Measurably\N{RIGHT DOUBLE QUOTATION MARK} means that the "
+        "interval excludes zero. p is of a sign-flip test that there is no difference, adjusted by "
+        "Holm over the measures of one comparison. Differences of shares are in percentage points. "
+        "What is claimed, and every threshold, stands in the configuration: it is part of the "
+        "provenance and the same for every run of it."
     )
-    shown_unit = "" if unit in words.PERCENT_UNITS else f" {unit}"
-    return {
-        "sentence": finding["name"][0].upper() + finding["name"][1:],
-        "numbers": f"{numbers}{shown_unit}, n = {words.group_thousands(finding['n'])}",
-    }
+
+
+def tell_finding(finding: Mapping[str, Any]) -> dict[str, str]:
+    """A claim or observation in words, and its numbers."""
+    return {"sentence": words.capitalise(finding["name"]), "numbers": tell_numbers(finding)}
 
 
 def embed_figure(path: Path, headings: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:

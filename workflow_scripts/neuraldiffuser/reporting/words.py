@@ -16,18 +16,36 @@ def is_missing(value: float | None) -> bool:
 
 
 def write_number(value: float, *, unit: str = "", signed: bool = False) -> str:
-    """A number with three significant digits, shares as percent: ``0.318``, ``95.3 %``, ``-0.05``.
+    """A number with three significant digits: ``0.318``, ``95.3 %``, ``+3.0 points``.
 
     Args:
         value: a finite number.
-        unit: the unit of the metric; shares become percent.
-        signed: write a plus before positive numbers.
+        unit: the unit of the metric; shares become percent, their differences points.
+        signed: it is a difference, with a plus before positive numbers.
     """
+    return write_bare(value, unit=unit, signed=signed) + _ending(unit, signed=signed)
+
+
+def write_bare(value: float, *, unit: str = "", signed: bool = False) -> str:
+    """The same without its unit, where a heading has it; a rounded zero has no sign."""
     percent = unit in PERCENT_UNITS
     shown = value * 100 if percent else value
     text = f"{shown:.1f}" if percent else f"{shown:.{_decimals(shown)}f}"
-    sign = "+" if signed and not text.startswith("-") else ""
-    return sign + text.replace("-", MINUS) + (" %" if percent else "")
+    if float(text) == 0:
+        return text.removeprefix("-")
+    sign = "+" if signed and shown > 0 else ""
+    return sign + text.replace("-", MINUS)
+
+
+def _ending(unit: str, *, signed: bool) -> str:
+    if unit not in PERCENT_UNITS:
+        return ""
+    return " points" if signed else " %"
+
+
+def scale_of(unit: str) -> float:
+    """By how much numbers of a unit are multiplied before they are shown."""
+    return 100.0 if unit in PERCENT_UNITS else 1.0
 
 
 def _decimals(value: float) -> int:
@@ -44,16 +62,26 @@ def write_published(value: float, *, unit: str = "") -> str:
 
 def write_interval(low: float, high: float, *, unit: str = "", signed: bool = False) -> str:
     """An interval: ``[0.306, 0.330]``, its unit after the bracket."""
-    ends = [write_number(end, unit=unit, signed=signed).removesuffix(" %") for end in (low, high)]
-    return f"[{ends[0]}, {ends[1]}]" + (" %" if unit in PERCENT_UNITS else "")
+    ends = [write_bare(end, unit=unit, signed=signed) for end in (low, high)]
+    return f"[{ends[0]}, {ends[1]}]" + _ending(unit, signed=signed)
 
 
 def write_estimate(
     value: float, low: float, high: float, *, unit: str = "", signed: bool = False
 ) -> str:
     """A number with its interval: ``0.318 [0.306, 0.330]``."""
-    number = write_number(value, unit=unit, signed=signed).removesuffix(" %")
+    number = write_bare(value, unit=unit, signed=signed)
     return f"{number} {write_interval(low, high, unit=unit, signed=signed)}"
+
+
+def write_p(p_value: float) -> str:
+    """A probability: ``p = 0.27``, ``p < 0.001``."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+
+
+def capitalise(text: str) -> str:
+    """The text with its first letter as a capital, and no other changed."""
+    return text[:1].upper() + text[1:]
 
 
 def group_thousands(number: float) -> str:
