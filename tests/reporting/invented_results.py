@@ -21,6 +21,7 @@ from neuraldiffuser.diffusion.selection import choose_repeats
 from neuraldiffuser.evaluation.brain import Ceilings, find_areas
 from neuraldiffuser.evaluation.contrasts import COMPARISON, SUMMARY
 from neuraldiffuser.evaluation.encoder_accuracy import summarise_accuracy
+from neuraldiffuser.evaluation.metrics import AREAS, DIRECTIONS, brain_metric
 from neuraldiffuser.evaluation.sweep import SWEEP
 from neuraldiffuser.mini import scenes
 from neuraldiffuser.nsd.selection import Selection
@@ -191,6 +192,7 @@ def write_summaries(world: World) -> None:
                     (variant, subject, metric, mean, mean - 0.02, mean + 0.02, world.images)
                     + (unit, direction)
                 )
+    summary.extend(invent_brain_conventions(world))
     for a, b in (
         ("guided", "unguided"),
         ("guided", "wrong_image"),
@@ -218,6 +220,21 @@ def write_summaries(world: World) -> None:
     columns = ["name", "variant_a", "variant_b", "metric", "difference", "low", "high", "n"]
     columns += ["unit", "p_holm"]
     storage.write_table(path / "comparisons.csv", pd.DataFrame(comparisons, columns=columns))
+
+
+def invent_brain_conventions(world: World) -> list[tuple]:
+    """Brain correlations both ways, of the stimuli too: each its own number."""
+    rows = []
+    for variant in (*world.variants, "stimulus"):
+        for number, (area, direction, of_ceiling) in enumerate(
+            itertools.product(AREAS, DIRECTIONS, (False, True))
+        ):
+            mean = 0.2 + 0.02 * number + 0.001 * len(variant)
+            name = brain_metric(area, direction, of_ceiling=of_ceiling)
+            unit = "share of the ceiling" if of_ceiling else "correlation"
+            ends = (mean, mean - 0.02, mean + 0.02, world.images, unit, "higher")
+            rows.append((variant, "all", name, *ends))
+    return rows
 
 
 def write_sweep(world: World) -> None:

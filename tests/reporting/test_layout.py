@@ -48,10 +48,10 @@ def test_every_measured_entry_stands_in_the_table_once(table):
 def test_ours_and_the_papers_meet_in_one_cell_where_they_compare(world, paper_experiment):  # noqa: F811
     table = make(world, "table1", paper_experiment)
     [part] = layout.lay_out_parts(table, comparable=True)
-    line = {line.label: line for line in part.lines}["NeuralDiffuser"]
+    line = {line.label: line for line in part.lines}["guided (NeuralDiffuser)"]
     cell = line.cells[list(part.headings).index("PixCorr ↑")]
     row = table.entries.query(
-        "origin == 'ours' and row == 'NeuralDiffuser' and metric == 'pixcorr'"
+        "origin == 'ours' and row == 'guided (NeuralDiffuser)' and metric == 'pixcorr'"
     ).iloc[0]
     estimate = words.write_estimate(row["value"], row["low"], row["high"])
     difference = words.write_number(row["value"] - 0.299, signed=True)
@@ -157,10 +157,10 @@ def test_rows_follow_the_papers_order(world, paper_experiment):  # noqa: F811
     labels = [line.label for line in part.lines]
     assert labels[0] == "MindReader"
     assert labels[-4:] == [
-        "NeuralDiffuser",
+        "guided (NeuralDiffuser)",
         "NeuralDiffuser, best of 5 (rule undefined in the paper)",
-        "NeuralDiffuser, averaged as in the paper",
-        "NeuralDiffuser, best of 5 by each metric itself",
+        "guided, averaged as in the paper",
+        "guided, best of 5 by each metric itself",
     ]
 
 

@@ -1,20 +1,23 @@
+import hashlib
+
 from neuraldiffuser import storage
 from neuraldiffuser.provenance import sidecar_path
 from neuraldiffuser.reporting.provenance_table import (
     list_costs,
     list_software,
     list_stages,
+    tell_total,
     trace_sidecars,
 )
 
 
-def sign(path, stage, inputs, device="cpu", torch="1.0", seconds=1.0):
+def sign(path, stage, inputs, device="cpu", torch="1.0", seconds=1.0, code=None):
     path.write_text(path.name)
     sidecar = {
         "stage": stage,
         "device": device,
         "seconds": seconds,
-        "code": stage * 20,
+        "code": code or hashlib.sha256(stage.encode()).hexdigest(),
         "inputs": dict.fromkeys(inputs),
     }
     storage.write_json(sidecar_path(path), sidecar | {"software": {"torch": torch}})
@@ -39,6 +42,15 @@ def test_a_file_without_a_sidecar_has_nothing_behind_it(tmp_path):
     assert list_software([]).empty
 
 
+def test_digests_are_cut_and_sentences_are_not(tmp_path):
+    copied, made = tmp_path / "copied", tmp_path / "made"
+    sign(copied, "fetch_file", [], code="a verified copy depends on no code")
+    sign(made, "train", [str(copied)])
+    codes = list_stages(trace_sidecars([made])).set_index("stage")["code"]
+    assert codes["fetch_file"] == "a verified copy depends on no code"
+    assert codes["train"] == hashlib.sha256(b"train").hexdigest()[:12]
+
+
 def test_costs_add_up_and_a_job_with_two_outputs_counts_once(tmp_path):
     a, b, c, d = (tmp_path / name for name in "abcd")
     sign(a, "train", ["raw"], device="cuda", seconds=5400.0)
@@ -51,3 +63,4 @@ def test_costs_add_up_and_a_job_with_two_outputs_counts_once(tmp_path):
         ["score", 1, "30 s", "cpu"],
         ["all", 3, "2.5 h", ""],
     ]
+    assert tell_total(trace_sidecars([d, b])) == "2.5 h"

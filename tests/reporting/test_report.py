@@ -205,6 +205,23 @@ def test_turning_a_finding_turns_its_sentence(evidence, config, world, tmp_path,
     assert warned == before
 
 
+def test_on_paper_a_picture_stands_for_every_plot(page):
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)[1]
+    assert ".in-print { display: none; }" in style
+    printed = style.split("@media print")[1]
+    assert ".on-screen { display: none; }" in printed and ".in-print { display: block; }" in printed
+    plots = re.findall(r'<div class="plot" id="plot-(\w+)"', page)
+    assert "differences" in plots and "metrics" in plots
+    for name in plots:
+        figure = re.search(rf'<figure id="{name}">(.*?)</figure>', page, re.DOTALL)[1]
+        assert re.search(r'<div class="plate in-print"><img src="data:image/png', figure)
+
+
+def test_the_total_time_stands_above_the_fold(page):
+    made = text_of(page, "made")
+    assert re.search(r"All stages together: \d+ s\.", made)
+
+
 def test_the_data_card_tells_what_its_tables_hold(page, world):
     told = text_of(page, "data")
     assert "Not NSD's data: nothing to compare (subj01 and subj02)." in told
@@ -254,13 +271,24 @@ def test_warnings_are_always_there(page):
     told = text_of(page, "warnings")
     assert "subj02 lacks sessions that the bucket does not hold: 5." in told
     assert "subj01 lacks" not in told
-    assert "Guidance scale and strength (Fig. 8)" in told
+    failures, not_run = told.split("Not run in this experiment")
+    assert "Guidance scale and strength (Fig. 8)" in not_run
+    assert "Guidance scale and strength (Fig. 8)" not in failures
+    assert "rows of Table 4" in not_run and "pending" not in failures
+    assert "among 30" not in failures and "mean over subjects" not in failures
     assert "has no provenance sidecar" in told
 
 
 def test_without_trouble_the_warnings_say_so():
     findings = {"claims": [{"name": "a", "holds": True}], "observations": []}
-    assert report.list_warnings(findings, [{"pending": ""}], [{"notes": []}], unsigned=[]) == []
+    assert report.list_warnings(findings, [{"not_computed": []}], unsigned=[]) == []
+    assert report.tell_not_run([{"pending": ""}], [{"pending": []}]) == ""
+
+
+def test_a_metric_that_could_not_be_computed_is_a_warning_once():
+    findings = {"claims": [], "observations": []}
+    table = {"not_computed": ["LPIPS: not computed: no weights."]}
+    assert report.list_warnings(findings, [table, table], unsigned=[]) == table["not_computed"]
 
 
 def test_a_world_of_its_own_is_called_so(page, evidence, config):

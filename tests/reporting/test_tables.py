@@ -163,14 +163,15 @@ def test_elsewhere_no_number_is_compared_with_the_papers(world, experiment):
         assert entries["difference"].isna().all()
         assert entries["within"].isna().all()
         notes = entries[entries["origin"] == "paper"]["note"]
-        assert set(notes) == {"as published, not comparable"}
+        published_too = {"as published, not comparable"} if tables.TABLES[name].papers else set()
+        assert set(notes) == published_too
 
 
 def test_in_the_papers_experiment_differences_are_ours_minus_the_papers(world, paper_experiment):
     entries = make(world, "table2", paper_experiment).entries
     ours = entries[entries["origin"] == "ours"].set_index(["row", "metric"])
     theirs = entries[entries["origin"] == "paper"].set_index(["row", "metric"])
-    place = ("κ 300\u202f000, η 0.2", "pixcorr")
+    place = ("guided (κ 300\u202f000, η 0.2)", "pixcorr")
     assert ours.loc[place, "difference"] == ours.loc[place, "value"] - 0.299
     assert theirs.loc[place, "value"] == 0.299
     inside = ours.loc[place, "low"] <= 0.299 <= ours.loc[place, "high"]
@@ -220,12 +221,12 @@ def make_further(world, name, further):
 def test_other_functions_and_selections_stand_in_table_2_by_name(world, further):
     entries = make_further(world, "table2", further).entries.query("origin == 'ours'")
     values = entries[entries["metric"] == "pixcorr"].set_index("row")["value"]
-    guided = values["κ 300\u202f000, η 0.2"]
+    guided = values["guided (κ 300\u202f000, η 0.2)"]
     assert list(values.index) == [
-        "κ 0",
-        "κ 300\u202f000, η 0.2",
-        "κ 300\u202f000, η 0.2, averaged as in the paper",
-        "κ 300\u202f000, η 0.2, best repeat by decoded features",
+        "unguided (κ 0)",
+        "guided (κ 300\u202f000, η 0.2)",
+        "guided, averaged as in the paper",
+        "guided best: best repeat by decoded features",
         "CLIP layers + colours, η 0.2",
         "brain encoding, η 1",
         "wrong image",
@@ -242,10 +243,12 @@ def test_functions_that_were_not_run_are_not_missed_in_table_2(world, experiment
 def test_the_best_of_five_stands_beside_the_mean_and_meets_no_published_number(world, further):
     entries = make_further(world, "table1", further).entries
     values = entries[entries["metric"] == "pixcorr"].set_index("row")["value"]
-    ours = "NeuralDiffuser, best repeat by decoded features"
+    ours = "guided best: best repeat by decoded features"
     theirs = "NeuralDiffuser, best of 5 (rule undefined in the paper)"
     assert values[theirs] == 0.343
-    mean = entries.query("origin == 'ours' and metric == 'pixcorr' and row == 'NeuralDiffuser'")
+    mean = entries.query(
+        "origin == 'ours' and metric == 'pixcorr' and row == 'guided (NeuralDiffuser)'"
+    )
     assert values[ours] == pytest.approx(mean["value"].item() + 3)
 
 
@@ -332,8 +335,8 @@ def test_where_no_encoder_guided_all_voxels_judge(world, experiment, judged):
 def test_ways_to_average_stand_beside_each_other(world, experiment):
     table = make(world, "table1", experiment)
     values = table.entries.query("origin == 'ours' and metric == 'pixcorr'").set_index("row")
-    ways = ["NeuralDiffuser", "NeuralDiffuser, averaged as in the paper"]
-    ways.append("NeuralDiffuser, best of 5 by each metric itself")
+    ways = ["guided (NeuralDiffuser)", "guided, averaged as in the paper"]
+    ways.append("guided, best of 5 by each metric itself")
     assert list(values.index) == ways
     np.testing.assert_allclose(values["value"] - values["value"].iloc[0], [0, 0.001, 0.05])
     cells = {
@@ -350,14 +353,14 @@ def test_ways_to_average_stand_beside_each_other(world, experiment):
 def test_in_table_2_the_headline_alone_is_averaged_twice(world, experiment):
     entries = make(world, "table2", experiment).entries.query("origin == 'ours'")
     twice = entries[entries["row"].str.endswith("averaged as in the paper")]
-    assert set(twice["row"]) == {"κ 300\u202f000, η 0.2, averaged as in the paper"}
+    assert set(twice["row"]) == {"guided, averaged as in the paper"}
     assert not entries["row"].str.contains("by each metric itself").any()
     assert len(twice) == 13
 
 
 def test_retrieval_in_table_1_has_the_interval_over_images(world, experiment):
     entries = make(world, "table1", experiment).entries.set_index(["row", "metric"])
-    found = entries.loc[("NeuralDiffuser", "brain_retrieval")].query("origin == 'ours'").iloc[0]
+    found = entries.loc[("guided (NeuralDiffuser)", "brain_retrieval")]
     table = storage.read_table(world.paths("predictors")[0])
     row = table.query(
         "split == 'test' and predictor == 'decoder' and measure == 'brain_retrieval_vote_drawn'"
@@ -413,6 +416,67 @@ def test_the_metrics_setting_chooses_and_orders(world):
 def test_a_table_comes_back_from_its_file(world, experiment, tmp_path):
     made = make(world, "table2", experiment)
     storage.write_table(tmp_path / "table2.csv", made.entries)
-    read = tables.read_table("table2", tmp_path / "table2.csv")
+    read = tables.read_table("table2", tmp_path / "table2.csv", experiment)
     assert (read.title, read.caption) == (made.title, made.caption)
     pd.testing.assert_series_equal(read.entries["value"], made.entries["value"].astype(float))
+
+
+def test_brain_correlation_stands_both_ways_and_as_a_share_of_the_ceiling(world, experiment):
+    table = make(world, "brain_conventions", experiment)
+    summary = storage.read_table(world.paths("summary")[0]).query("subject == 'all'")
+    values = summary.set_index(["variant", "metric"])["mean"]
+    names = {"the stimulus itself": "stimulus", "guided": "guided", "unguided": "unguided"}
+    names |= {"wrong image": "wrong_image"}
+    assert list(dict.fromkeys(table.entries["row"])) == list(names)
+    assert len(table.entries) == len(names) * 6 * 2 * 2
+    for entry in table.entries.itertuples():
+        assert entry.value == values[names[entry.row], entry.metric]
+        assert entry.group.startswith(
+            "Over images" if "images_per_voxel" in entry.metric else "Over voxels"
+        )
+        assert entry.group.endswith("ceiling") == entry.metric.endswith("of_ceiling")
+    text = layout.to_markdown(table, comparable=False)
+    assert "Over images, for each voxel: share of the noise ceiling: V1 (%) ↑" in text
+
+
+def test_voxels_that_guide_nothing_judge_both_ways_too(world, further, tmp_path):
+    [path], experiment = further
+    table = storage.read_table(path)
+    brain = table[table["metric"].str.contains("_per_")]
+    others = brain.assign(metric=brain["metric"] + "_judged", mean=brain["mean"] - 0.1)
+    plain = brain.assign(metric="brain_correlation_V1_judged").drop_duplicates("variant")
+    storage.write_table(tmp_path / "judged.csv", pd.concat([table, others, plain]))
+    entries = make_further(
+        world, "brain_conventions", ([tmp_path / "judged.csv"], experiment)
+    ).entries
+    assert entries["metric"].str.endswith("_judged").all()
+    assert set(entries["note"]) == {"over the voxels that guide no variant"}
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "table3", "brain_conventions"])
+def test_captions_say_what_brackets_are(world, experiment, name):
+    changed = experiment.model_copy(update={"interval_level": 0.9})
+    told = f"Brackets: 90 % bootstrap intervals over {world.images} test images."
+    assert told in make(world, name, changed).caption
+    assert "Brackets" not in make(world, "decoder_sizes", experiment).caption
+
+
+@pytest.mark.parametrize("name", ["table2", "table3"])
+def test_captions_say_which_way_round_brain_correlation_is(world, experiment, name):
+    assert "is shown over voxels, for each image; over images" in (
+        make(world, name, experiment).caption
+    )
+    turned = experiment.model_copy(update={"brain_correlation": "images_per_voxel"})
+    assert "is shown over images, for each voxel; over voxels" in make(world, name, turned).caption
+
+
+@pytest.mark.parametrize("name", ["table1", "table2"])
+def test_a_row_has_the_variants_name_and_the_papers_beside_it(world, experiment, name):
+    entries = make(world, name, experiment).entries
+    rows = {origin: set(part["row"]) for origin, part in entries.groupby("origin")}
+    ours, theirs = {
+        "table1": ("guided (NeuralDiffuser)", "NeuralDiffuser"),
+        "table2": ("unguided (κ 0)", "κ 0"),
+    }[name]
+    assert ours in rows["ours"] and theirs not in rows["ours"]
+    assert theirs in rows["paper"] and ours not in rows["paper"]

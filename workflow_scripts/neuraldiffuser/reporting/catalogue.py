@@ -28,6 +28,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "table2": ("summary", "aggregations"),
     "table3": ("summary", "retrieval"),
     "table4": ("summary",),
+    "brain_conventions": ("summary",),
     "retrieval_by_embedding": ("predictors", "retrieval"),
     "decoder_sizes": ("decoders",),
     "cost": ("decoders", "reconstructions"),

@@ -10,6 +10,7 @@ from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.contrasts import RETRIEVAL, SINGLE_LAYERS
 from neuraldiffuser.evaluation.metrics import (
     AREAS,
+    DIRECTIONS,
     Metric,
     brain_metric,
     list_ensembled,
@@ -29,7 +30,12 @@ LOW, HIGH, REPEATS, BRAIN, RETRIEVED, QUALITY, SIZE, COST = (
     "Weights (million)",
     "Time and memory",
 )
-GROUPS = (LOW, HIGH, REPEATS, BRAIN, RETRIEVED, QUALITY, SIZE, COST)
+BRAIN_WAYS = {  # (direction, as a share of the noise ceiling): group of brain correlations
+    (direction, of_ceiling): f"{how.capitalize()}: {what}"
+    for direction, how in DIRECTIONS.items()
+    for of_ceiling, what in ((False, "Pearson r"), (True, "share of the noise ceiling"))
+}
+GROUPS = (LOW, HIGH, REPEATS, BRAIN, *BRAIN_WAYS.values(), RETRIEVED, QUALITY, SIZE, COST)
 GROUP_OF_KIND = {"pixels": LOW, "repeats": REPEATS, "brain": BRAIN, "set": QUALITY}
 GROUP_OF_LEVEL = {"early": LOW, "middle": LOW, "late": HIGH}
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
@@ -62,7 +68,7 @@ def take_judging_voxels(summary: pd.DataFrame, experiment: Presentation) -> pd.D
     Where no encoder guided, or all voxels guided, it stays as it is. The note says so.
     """
     judged = {brain_metric(area, judged=True): brain_metric(area) for area in AREAS}
-    if summary.empty or not _is_judged_apart(summary, experiment):
+    if summary.empty or not is_judged_apart(summary, experiment):
         return summary
     taken = summary[summary["metric"].isin(judged)]
     others = summary[~summary["metric"].isin([*judged, *judged.values()])]
@@ -76,13 +82,13 @@ def take_judging_voxels(summary: pd.DataFrame, experiment: Presentation) -> pd.D
 
 def list_scored(summary: pd.DataFrame, experiment: Presentation) -> list[str]:
     """The variants whose brain correlations are those of the very voxels that guided them."""
-    if _is_judged_apart(summary, experiment):
+    if is_judged_apart(summary, experiment):
         return []
     variants = experiment.variants
     return [name for name in variants if is_guided_by_encoder(name, variants)]
 
 
-def _is_judged_apart(summary: pd.DataFrame, experiment: Presentation) -> bool:
+def is_judged_apart(summary: pd.DataFrame, experiment: Presentation) -> bool:
     """Whether an encoder guided a variant and other voxels judge all of them."""
     guided = any(is_guided_by_encoder(name, experiment.variants) for name in experiment.run)
     known = {brain_metric(area, judged=True) for area in AREAS}
@@ -181,6 +187,16 @@ def _term_scale(function: str, term: Term, variants: Mapping[str, Variant]) -> f
 def is_guided_by_encoder(name: str, variants: Mapping[str, Variant]) -> bool:
     """Whether the encoder that scores brain correlations guided the variant's images."""
     return "encoder" in variants[name].terms
+
+
+def tell_brain_convention(experiment: Presentation) -> str:
+    """Which way round the brain correlations of tables and figures are, as a sentence."""
+    way, other = experiment.brain_correlation, dict(DIRECTIONS)
+    shown = other.pop(way)
+    return (
+        f"Brain correlation is shown {shown}; {words.join_words(list(other.values()))} it stands "
+        "in the table of both conventions."
+    )
 
 
 def mark_scored(name: str, scored: Collection[str]) -> str:

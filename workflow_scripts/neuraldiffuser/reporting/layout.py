@@ -92,15 +92,28 @@ def lay_out_parts(table: Table, *, comparable: bool) -> list[Part]:
 
 def list_notes(table: Table) -> list[str]:
     """What a reader must know beside the numbers: what is pending, what was not computed."""
-    pending = table.entries[table.entries["origin"] == PENDING]
-    reasons = pending.groupby("note", sort=False)["row"].agg(list)
-    notes = [f"{'; '.join(rows)}: {reason}." for reason, rows in reasons.items()]
-    ours = table.entries[(table.entries["origin"] == OURS) & table.entries["metric"].notna()]
-    told = _tell_notes(ours)
+    told = _tell_notes(_list_ours(table))
     noted = set(table.entries["note"])
     marked = [f"{mark} {note}." for note, mark in MARKS.items() if note in noted]
     verdicts = [f"{VERDICTS}."] if table.entries["difference"].notna().any() else []
-    return [*notes, *marked, *verdicts, *told]
+    return [*list_pending(table), *marked, *verdicts, *told]
+
+
+def list_pending(table: Table) -> list[str]:
+    """Which rows wait for what has not been run."""
+    pending = table.entries[table.entries["origin"] == PENDING]
+    reasons = pending.groupby("note", sort=False)["row"].agg(list)
+    return [f"{'; '.join(rows)}: {reason}." for reason, rows in reasons.items()]
+
+
+def list_not_computed(table: Table) -> list[str]:
+    """Which metrics have no value, and why."""
+    ours = _list_ours(table)
+    return _tell_notes(ours[ours["value"].isna()])
+
+
+def _list_ours(table: Table) -> pd.DataFrame:
+    return table.entries[(table.entries["origin"] == OURS) & table.entries["metric"].notna()]
 
 
 def _tell_notes(ours: pd.DataFrame) -> list[str]:

@@ -1,5 +1,6 @@
 """Which code, software and devices stand behind a set of files, read from their sidecars."""
 
+import re
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ from neuraldiffuser import storage
 from neuraldiffuser.provenance import sidecar_path
 
 SHORT = 12  # characters of a code identity
+DIGEST = re.compile(r"[0-9a-f]+")
 
 
 def trace_sidecars(paths: Iterable[Path]) -> list[dict]:
@@ -27,7 +29,7 @@ def trace_sidecars(paths: Iterable[Path]) -> list[dict]:
 def list_stages(sidecars: Iterable[dict]) -> pd.DataFrame:
     """One row per stage: how many files, on which devices, by which code."""
     rows = [
-        {"stage": s["stage"], "device": s["device"], "code": s["code"][:SHORT]} for s in sidecars
+        {"stage": s["stage"], "device": s["device"], "code": _shorten(s["code"])} for s in sidecars
     ]
     if not rows:
         return pd.DataFrame(columns=["stage", "files", "device", "code"])
@@ -35,6 +37,16 @@ def list_stages(sidecars: Iterable[dict]) -> pd.DataFrame:
     return grouped.agg(
         files=("code", "size"), device=("device", _join_unique), code=("code", _join_unique)
     ).reset_index()
+
+
+def _shorten(code: str) -> str:
+    """The beginning of a digest; a stage whose files depend on no code says so in words."""
+    return code[:SHORT] if DIGEST.fullmatch(code) else code
+
+
+def tell_total(sidecars: Iterable[dict]) -> str:
+    """How long all jobs of all stages took."""
+    return list_costs(sidecars)["time"].iloc[-1]
 
 
 def list_costs(sidecars: Iterable[dict]) -> pd.DataFrame:

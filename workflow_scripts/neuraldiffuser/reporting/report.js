@@ -15,3 +15,13 @@ const near = new IntersectionObserver((seen) => {
 }, { rootMargin: "600px" });
 
 for (const place of document.querySelectorAll(".plot")) near.observe(place);
+
+// What is folded on the screen is open on paper.
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details:not([open])")];
+  for (const part of folded) part.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const part of folded) part.open = false;
+});

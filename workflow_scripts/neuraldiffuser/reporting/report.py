@@ -37,6 +37,7 @@ from neuraldiffuser.reporting.provenance_table import (
     list_costs,
     list_software,
     list_stages,
+    tell_total,
     trace_sidecars,
 )
 from neuraldiffuser.reporting.sources import Sources, read_calibrations
@@ -122,11 +123,13 @@ def render_report(
         stages=show_frame(list_stages(sidecars)),
         runs=show_runs(description),
         cost=show_frame(list_costs(sidecars)),
+        total_time=tell_total(sidecars),
         software=show_frame(list_software(sidecars)),
         warnings=[
             *data_section.list_missing_sessions(card),
-            *list_warnings(findings, figures, shown_tables, unsigned=_unsigned(evidence)),
+            *list_warnings(findings, shown_tables, unsigned=_unsigned(evidence)),
         ],
+        not_run=tell_not_run(figures, shown_tables),
     )
 
 
@@ -227,13 +230,15 @@ def embed(path: Path) -> str:
 
 
 def _show_table(path: Path, description: Description) -> dict[str, Any]:
-    table = tables.read_table(path.stem, path)
+    table = tables.read_table(path.stem, path, description.presentation)
     comparable = description.presentation.comparable
     return {
         "name": path.stem,
         "title": table.title,
         "caption": table.caption,
         "notes": layout.list_notes(table),
+        "pending": layout.list_pending(table),
+        "not_computed": layout.list_not_computed(table),
         "parts": [_show_part(part) for part in layout.lay_out_parts(table, comparable=comparable)],
     }
 
@@ -341,22 +346,30 @@ def _tell_departure(switch: Switch, description: Description) -> str:
 
 def list_warnings(
     findings: Mapping[str, Sequence[Mapping[str, Any]]],
-    figures: Iterable[Mapping[str, Any]],
     shown_tables: Iterable[Mapping[str, Any]],
     *,
     unsigned: Sequence[Path],
 ) -> list[str]:
-    """What a reader should know before trusting the report."""
+    """What went wrong or is missing although the experiment asks for it."""
+    skipped = [note for table in shown_tables for note in table["not_computed"]]
     return [
         *(
             f"This claim does not hold: {claim['name']}."
             for claim in findings["claims"]
             if not claim["holds"]
         ),
-        *(f"{f['title']}: {f['pending']}" for f in figures if f["pending"]),
-        *(f"{table['title']}: {note}" for table in shown_tables for note in table["notes"]),
+        *dict.fromkeys(skipped),
         *(f"{path.name} has no provenance sidecar." for path in unsigned),
     ]
+
+
+def tell_not_run(
+    figures: Iterable[Mapping[str, Any]], shown_tables: Iterable[Mapping[str, Any]]
+) -> str:
+    """The figures that have nothing to show, and the tables that lack rows."""
+    pending = [figure["title"] for figure in figures if figure["pending"]]
+    partly = [f"rows of {table['title']}" for table in shown_tables if table["pending"]]
+    return "; ".join([*pending, *partly])
 
 
 def _unsigned(evidence: Evidence) -> list[Path]:

@@ -18,6 +18,7 @@ from neuraldiffuser import storage
 from neuraldiffuser.config.reconstruction import STIMULUS
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.contrasts import CONTROLS, parse_retrieval
+from neuraldiffuser.evaluation.metrics import AREAS, brain_metric
 from neuraldiffuser.evaluation.predictors import DECODER, TEST
 from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
 from neuraldiffuser.reporting import costs, labels, published, words
@@ -25,6 +26,7 @@ from neuraldiffuser.reporting.decoder_sizes import measure_size
 from neuraldiffuser.reporting.published import (
     ENTRY,
     METHOD,
+    PAPER,
     describe_metric,
     name_hyperparameters,
     name_retrieval_row,
@@ -64,15 +66,25 @@ class Table:
     metrics_in_rows: bool = True
 
 
+def _keep_rows(experiment: Presentation) -> dict[str, str]:  # noqa: ARG001
+    """No row is shown under another name."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """How a table is made: its words, the paper's files and how their rows are named, our rows."""
+    """How a table is made: its words, the paper's files and how their rows are named, our rows.
+
+    Attributes:
+        name_rows: of rows that meet the paper's: the name they are shown under.
+    """
 
     title: str
     caption: str
     papers: Mapping[str, Callable[[pd.DataFrame, Presentation], pd.Series]]
     pick: Callable[[Sources, Presentation], pd.DataFrame]
     metrics_in_rows: bool = True
+    name_rows: Callable[[Presentation], dict[str, str]] = _keep_rows
 
 
 def make_table(name: str, *, sources: Sources, experiment: Presentation, paper: Path) -> Table:
@@ -86,26 +98,45 @@ def make_table(name: str, *, sources: Sources, experiment: Presentation, paper: 
     """
     recipe = TABLES[name]
     ours = recipe.pick(sources, experiment).reindex(columns=ENTRY)
-    theirs = pd.concat(
-        [
-            read_paper(paper / file, name_rows, experiment)
-            for file, name_rows in recipe.papers.items()
-        ],
-        ignore_index=True,
-    )
+    papers = [
+        read_paper(paper / file, name_rows, experiment) for file, name_rows in recipe.papers.items()
+    ]
+    theirs = pd.concat(papers, ignore_index=True) if papers else pd.DataFrame(columns=ENTRY)
     if experiment.comparable:
         ours = add_differences(ours, theirs)
-    entries = pd.concat([ours, theirs], ignore_index=True)
-    return Table(recipe.title, recipe.caption, entries, recipe.metrics_in_rows)
+    entries = pd.concat([part for part in (ours, theirs) if len(part)], ignore_index=True)
+    named = experiment.comparable | (entries["origin"] != PAPER)
+    shown = entries["row"].replace(recipe.name_rows(experiment)).where(named, entries["row"])
+    return _complete(name, entries.assign(row=shown), experiment)
 
 
-def read_table(name: str, path: Path) -> Table:
+def _complete(name: str, entries: pd.DataFrame, experiment: Presentation) -> Table:
+    """The table of the entries, its caption with what they need to be understood."""
+    recipe = TABLES[name]
+    told = [recipe.caption]
+    ours = entries[entries["origin"] == OURS]
+    if ours["group"].eq(labels.BRAIN).any():
+        told.append(labels.tell_brain_convention(experiment))
+    counts = ours.loc[ours["low"].notna(), "n"].dropna()
+    if len(counts):
+        told.append(_tell_intervals(counts, level=experiment.interval_level))
+    return Table(recipe.title, " ".join(told), entries, recipe.metrics_in_rows)
+
+
+def _tell_intervals(counts: pd.Series, *, level: float) -> str:
+    fewest, most = counts.min(), counts.max()
+    shown = words.write_count(most, "test image")
+    if fewest < most:
+        shown = f"{words.group_thousands(fewest)} to {shown}"
+    return f"Brackets: {100 * level:g} % bootstrap intervals over {shown}."
+
+
+def read_table(name: str, path: Path, experiment: Presentation) -> Table:
     """A table from the CSV file of its entries."""
     entries = storage.read_table(path)
     text = ["origin", "row", "note"]
-    entries[text] = entries[text].fillna("").astype(str)
-    recipe = TABLES[name]
-    return Table(recipe.title, recipe.caption, entries, recipe.metrics_in_rows)
+    entries[text] = entries[text].astype(object).fillna("").astype(str)
+    return _complete(name, entries, experiment)
 
 
 def add_differences(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
@@ -125,7 +156,7 @@ def pick_headline(sources: Sources, experiment: Presentation) -> pd.DataFrame:
     """Table 1: the headline variant over all subjects, and its selections of one repeat."""
     headline = experiment.report.headline
     names = {headline: METHOD} | {
-        name: f"{METHOD}, {labels.label_selection(selection)}"
+        name: _name_selection(name, experiment)
         for name, selection in experiment.selections.items()
         if selection.of == headline
     }
@@ -139,15 +170,19 @@ def pick_headline(sources: Sources, experiment: Presentation) -> pd.DataFrame:
     chosen = chosen.sort_values("variant", key=lambda v: v.map(rank), kind="stable")
     retrieval = _pooled_retrieval(sources, experiment).assign(variant=headline)
     both = pd.concat([chosen, retrieval], ignore_index=True)
-    aggregated = _aggregation_entries(sources, experiment, row=METHOD)
+    aggregated = _aggregation_entries(sources, experiment)
     shown = aggregated["group"].isin((labels.LOW, labels.HIGH))
     ours = _as_entries(both, both["variant"].map(names))
     return pd.concat([ours, aggregated[shown]], ignore_index=True)
 
 
-def _aggregation_entries(sources: Sources, experiment: Presentation, *, row: str) -> pd.DataFrame:
+def _name_selection(name: str, experiment: Presentation) -> str:
+    return f"{labels.label_variant(name)}: {labels.label_selection(experiment.selections[name])}"
+
+
+def _aggregation_entries(sources: Sources, experiment: Presentation) -> pd.DataFrame:
     """Other ways to average the headline variant: as the paper, and over the best repeats."""
-    found = sources.table("aggregations")
+    found, row = sources.table("aggregations"), labels.label_variant(experiment.report.headline)
     known = labels.choose_metrics(experiment)
     found = found[found["variant"].eq(experiment.report.headline) & found["metric"].isin(known)]
     found = found.sort_values("metric", key=lambda m: m.map(list(known).index), kind="stable")
@@ -192,7 +227,7 @@ def pick_variants(sources: Sources, experiment: Presentation) -> pd.DataFrame:
     for name, row in names.items():
         parts.append(_as_entries(everybody[everybody["variant"] == name], row))
         if name == experiment.report.headline:
-            aggregated = _aggregation_entries(sources, experiment, row=row)
+            aggregated = _aggregation_entries(sources, experiment)
             parts.append(aggregated[aggregated["row"].str.endswith(AS_THE_PAPER)])
     parts.append(_as_entries(everybody[everybody["variant"] == STIMULUS], THE_STIMULUS))
     waiting = [
@@ -239,6 +274,40 @@ def pick_brain_guidance(sources: Sources, experiment: Presentation) -> pd.DataFr
         chosen = summary[(summary["variant"] == variant) & summary["subject"].isin(names)]
         parts.append(_as_entries(chosen, chosen["subject"].map(names)))
     return pd.concat(parts, ignore_index=True)
+
+
+def pick_brain_conventions(sources: Sources, experiment: Presentation) -> pd.DataFrame:
+    """Brain correlations of the main variants and the stimuli both ways round, over all subjects.
+
+    Where voxels that guide nothing judge, over these.
+    """
+    summary, report = sources.table("summary"), experiment.report
+    judged = labels.is_judged_apart(summary, experiment)
+    described = {
+        brain_metric(area, direction, of_ceiling=of_ceiling, judged=judged): (label, group)
+        for (direction, of_ceiling), group in labels.BRAIN_WAYS.items()
+        for area, (label, _) in AREAS.items()
+    }
+    shown = [STIMULUS, *experiment.ran((report.headline, report.baseline, *report.controls))]
+    names = {name: labels.label_variant(name) for name in shown} | {STIMULUS: THE_STIMULUS}
+    chosen = summary[
+        (summary["subject"] == "all")
+        & summary["metric"].isin(described)
+        & summary["variant"].isin(names)
+    ]
+    order = chosen["metric"].map(list(described).index)
+    ranked = chosen.assign(order=order, rank=chosen["variant"].map(shown.index))
+    ranked = ranked.sort_values(["rank", "order"]).rename(columns={"mean": "value"})
+    scored = ranked["variant"].isin(labels.list_scored(summary, experiment))
+    note = labels.JUDGED_APART if judged else ""
+    return _as_entries(
+        ranked.assign(
+            label=[described[name][0] for name in ranked["metric"]],
+            group=[described[name][1] for name in ranked["metric"]],
+            note=pd.Series(note, index=ranked.index).mask(scored, SCORED_BY_ITS_GUIDE),
+        ),
+        ranked["variant"].map(names),
+    )
 
 
 def pick_retrieval(sources: Sources, experiment: Presentation) -> pd.DataFrame:
@@ -411,9 +480,7 @@ def name_variant_row(name: str, experiment: Presentation) -> str:
     """A variant by its scale and strength, so that it meets the paper's; a control by its name."""
     variant = experiment.variants[name]
     if name in experiment.selections:
-        selection = experiment.selections[name]
-        row = name_variant_row(selection.of, experiment)
-        return f"{row}, {labels.label_selection(selection)}"
+        return _name_selection(name, experiment)
     if variant.features != "own":
         return labels.label_variant(name)
     if not labels.is_of_sweep(name, experiment):
@@ -422,6 +489,18 @@ def name_variant_row(name: str, experiment: Presentation) -> str:
     if scale is None:
         return f"κ × {variant.scale_factor:g}, η {variant.strength:g}"
     return name_hyperparameters(scale, variant.strength)
+
+
+def name_method(experiment: Presentation) -> dict[str, str]:
+    """The headline variant by its own name, the paper's beside it."""
+    return {METHOD: f"{labels.label_variant(experiment.report.headline)} ({METHOD})"}
+
+
+def name_main_variants(experiment: Presentation) -> dict[str, str]:
+    """Baseline and headline variant by their names, scale and strength beside them."""
+    main = experiment.report.baseline, experiment.report.headline
+    rows = {name: name_variant_row(name, experiment) for name in main}
+    return {row: f"{labels.label_variant(name)} ({row})" for name, row in rows.items()}
 
 
 TABLES: Mapping[str, Recipe] = {
@@ -435,6 +514,7 @@ TABLES: Mapping[str, Recipe] = {
         },
         pick=pick_headline,
         metrics_in_rows=False,
+        name_rows=name_method,
     ),
     "table2": Recipe(
         title="Table 2. Guidance scale and strength",
@@ -444,6 +524,7 @@ TABLES: Mapping[str, Recipe] = {
         f"chosen ones), subjects and test images. {WAYS}",
         papers={"table2_guidance.csv": published.name_by_hyperparameters},
         pick=pick_variants,
+        name_rows=name_main_variants,
     ),
     "table3": Recipe(
         title="Table 3. Each subject",
@@ -458,6 +539,17 @@ TABLES: Mapping[str, Recipe] = {
         "it draws predicted voxels towards the measured ones. Beside it the headline variant.",
         papers={"table4_brain_encoding_guidance.csv": published.name_by_subject},
         pick=pick_brain_guidance,
+    ),
+    "brain_conventions": Recipe(
+        title="Brain correlation by both conventions",
+        caption="An encoding model predicts the responses to an image; they are correlated with "
+        "the measured ones, mean of the image's trials. Peers' code correlates over the voxels of "
+        "an area, for each image; the paper's text says over images, for each voxel. The share "
+        "divides by what a perfect model would be expected to reach with the voxels' noise: "
+        "exact over images, an upper bound over voxels. V4 is hV4, Higher Vis. the rest of "
+        "nsdgeneral, Whole Vis. all of it. Mean over repeats, subjects and test images.",
+        papers={},
+        pick=pick_brain_conventions,
     ),
     "retrieval_by_embedding": Recipe(
         title="Retrieval by each embedding",
