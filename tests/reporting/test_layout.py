@@ -144,6 +144,15 @@ def test_the_page_shows_difference_and_verdict_beside_ours(compared):
     assert "|95.0|[94.0, 95.3]|(95.40, Δ −0.4 ✗)|(0.401)|52.4|(50.42, Δ +1.980)|" in row
 
 
+def test_a_long_heading_may_break_before_its_bracket_and_shows_no_markup(compared):
+    page = Path(layout.__file__).with_name("report.html.jinja").read_text().split("<!")[0]
+    macros = jinja2.Environment(autoescape=True).from_string(page).module
+    entries = compared.entries.replace({"label": {"CLIP": "Lite(early)"}})
+    [part] = layout.lay_out_parts(replace(compared, entries=entries), comparable=True)
+    grid = macros.grid_html({**vars(part), "runs": []})
+    assert '<th scope="col">Lite\u200b(early) \u200b(%) ↑</th>' in grid
+
+
 @pytest.mark.parametrize("write", layout.FORMATS.values())
 def test_as_context_the_papers_values_stand_apart_without_a_verdict(compared, write):
     alone = compared.entries.assign(difference=None, within="")
