@@ -8,11 +8,13 @@ import time
 
 import numpy as np
 import pytest
-from invented_gallery import PIXELS, invent_gallery
+from invented_gallery import ENLARGED, PIXELS, VARIANTS, invent_gallery
 
 pytestmark = pytest.mark.system
-WIDE, NARROW = (1600, 950), (390, 844)
-ATTEMPTS = 3  # machines are busy with other things at times; the page can do what its best shows
+WIDE, LAPTOP, NARROW = (1600, 950), (1440, 900), (390, 844)
+ATTEMPTS = 4  # machines are busy with other things at times
+FRAME = 1000 / 60  # ms
+PART = 16_000  # pixels that one attempt to scroll passes at most
 SCROLL = """pixels => new Promise(done => {
   const view = document.getElementById("view"), times = [];
   let last = performance.now();
@@ -40,9 +42,13 @@ def page(visit, gallery, request):
 
 def settle(page):
     """Waits until values are there, images in order, and every picture in view loaded."""
+    page.wait_for_function("document.body.dataset.ready")
+    settle_pictures(page)
+
+
+def settle_pictures(page):
     page.wait_for_function(
-        "document.body.dataset.ready"
-        " && [...document.images].every(image => image.complete && image.naturalWidth)"
+        "[...document.images].every(image => image.complete && image.naturalWidth)"
     )
 
 
@@ -72,30 +78,76 @@ def open_controls(page):
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_it_opens_within_two_seconds(visit, gallery, size):
-    times = []
-    for _ in range(ATTEMPTS):
+def test_it_opens_within_two_seconds(visit, gallery, tmp_path, size):
+    """The least of some attempts, without what a window with an empty page takes."""
+    empty = tmp_path / "empty.html"
+    empty.write_text("<title>empty</title>")
+
+    def time_opening(path, wait):
         start = time.monotonic()
-        settle(visit(gallery.page, size).page)
-        times.append(time.monotonic() - start)
-    print(f"opens in {min(times):.2f} s")
-    assert min(times) < 2
+        wait(visit(path, size).page)
+        return time.monotonic() - start
+
+    pairs = [
+        (time_opening(gallery.page, settle), time_opening(empty, settle_pictures))
+        for _ in range(ATTEMPTS)
+    ]
+    ours, window = np.min(pairs, axis=0)
+    print(f"opens in {ours - window:.2f} s after the {window:.2f} s of a window")
+    assert ours - window < 2
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
 def test_it_scrolls_without_missing_frames(visit, gallery, size):
+    """Of the attempt with the least total; what a busy machine misses of a plain page is not ours.
+
+    Each attempt sees images that none has seen before it, and beside it scrolls a page of as many
+    pictures without any program. On an idle machine that one misses next to nothing.
+    """
     page = visit(gallery.page, size).page
     settle(page)
-    best = None
-    for _ in range(ATTEMPTS):
-        page.evaluate("document.getElementById('view').scrollTop = 0")
-        times = np.array(page.evaluate(SCROLL, 60))
-        seen = [np.median(times), np.quantile(times, 0.95), times.max()]
-        best = seen if best is None else np.minimum(best, seen)
-    print("a frame takes {:.1f} ms (median), {:.1f} (95 %), {:.1f} (longest)".format(*best))
-    median, late, longest = best
+    runs = []
+    for attempt in range(ATTEMPTS):
+        plain = scroll_through(
+            visit(write_plain_page(page, gallery, 2 * attempt + 1), size).page, 0
+        )
+        runs.append((scroll_through(page, 2 * attempt), plain))
+    ours, plain = min(runs, key=lambda run: run[0].sum())
+    for name, times in {"gallery": ours, "plain page": plain}.items():
+        found = tell_frames(times)
+        print("{}: {:.1f} ms (median), {:.1f} (95 %), {:.1f} (longest)".format(name, *found))
+    missed = np.maximum(tell_frames(plain) - FRAME, 0)
+    median, late, longest = tell_frames(ours) - missed
     assert median < 20 and late < 55 and longest < 200  # three frames of 60 a second take 50
     assert page.evaluate("document.querySelectorAll('.card').length") < 60
+
+
+def scroll_through(page, part):
+    """How long each frame takes, in ms, while a part of the page passes by."""
+    page.evaluate("top => document.getElementById('view').scrollTop = top", part * PART)
+    settle_pictures(page)
+    return np.array(page.evaluate(SCROLL, 60))
+
+
+def tell_frames(times):
+    return np.array([np.median(times), np.quantile(times, 0.95), times.max()])
+
+
+def write_plain_page(page, gallery, part):
+    """The pictures of a part of the gallery, as large and as dense, and nothing else."""
+    cards = page.evaluate(
+        """([top, pixels]) => {
+          const first = Math.floor(top / layout.height), count = Math.ceil(pixels / layout.height);
+          const shown = order.slice(first, first + count).map((id) => [stimulus(id, layout.size),
+            ...layout.lines.flat().map(({ run }) => strip(run, id, layout.size, nameStrip))]);
+          return shown.map((pictures) => `<div style="height:${layout.height}px;overflow:hidden">`
+            + pictures.map((picture) => picture.outerHTML).join(" ") + "</div>").join("");
+        }""",
+        [part * PART, PART],
+    )
+    path = gallery.page.parent / "plain.html"
+    path.write_text(f'<div id="view" style="height:85vh;overflow:auto">{cards}</div>')
+    return path
 
 
 def test_only_pictures_near_the_view_are_loaded(visit, gallery):
@@ -129,6 +181,79 @@ def test_images_stand_by_gain_over_another_variant_or_by_spread(visit, gallery, 
     change(page, lambda: page.select_option("#as", choice))
     expected = gallery.order_by(measure(gallery.pixcorr["guided"], gallery.pixcorr["unguided"]))
     assert shown_ids(page)[:3] == expected[:3]
+
+
+@pytest.mark.parametrize(
+    ("choice", "tell"),
+    [
+        ("mean", lambda ours, theirs: f"{ours.mean():.3f}"),  # noqa: ARG005
+        ("unguided", lambda ours, theirs: f"Δ {(ours - theirs).mean():+.3f}".replace("-", "−")),
+        ("spread", lambda ours, theirs: f"± {ours.std(1, ddof=1).mean():.3f}"),  # noqa: ARG005
+    ],
+)
+def test_the_number_below_a_stimulus_is_what_images_stand_by(visit, gallery, choice, tell):
+    page = visit(gallery.page).page
+    settle(page)
+    if choice != "mean":
+        change(page, lambda: page.select_option("#as", choice))
+    change(page, lambda: page.click("#order"))  # the worst, whose gain is negative
+    row = gallery.ids.tolist().index(shown_ids(page)[0])
+    expected = tell(*(gallery.pixcorr[variant][row] for variant in VARIANTS))
+    assert page.inner_text(".card[aria-posinset='1'] .seen .under") == expected
+
+
+def test_the_best_of_all_tiles_stands_out(visit, gallery):
+    page = visit(gallery.page).page
+    settle(page)
+    row = gallery.ids.tolist().index(shown_ids(page)[0])
+    values = np.concatenate([gallery.pixcorr[variant][row].ravel() for variant in VARIANTS])
+    numbers = page.locator(".card[aria-posinset='1'] .lines .under span")
+    assert numbers.all_inner_texts() == [f"{value:.3f}" for value in values]
+    bold = [number.get_attribute("class") == "best" for number in numbers.all()]
+    assert bold == np.isclose(values, values.max(), atol=1e-6).tolist()
+
+
+def test_what_all_repeats_have_together_is_no_repeats_own(visit, gallery):
+    page = visit(gallery.page).page
+    settle(page)
+    change(page, lambda: page.select_option("#as", "spread"))
+    change(page, lambda: page.select_option("#metric", "consistency"))
+    assert page.input_value("#as") == "mean", "one value has no spread"
+    assert page.locator("#as [value=spread]").is_disabled()
+    consistency = gallery.consistency["guided"]
+    expected = gallery.order_by(consistency.mean(1))
+    assert shown_ids(page)[:3] == expected[:3]
+    row = gallery.ids.tolist().index(expected[0])
+
+    def told():
+        card = page.locator(".card[aria-posinset='1']")
+        return [
+            card.locator(".seen .under").inner_text(),
+            *card.locator(".lines .over").all_inner_texts(),
+        ]
+
+    before = told()
+    assert before[0] == f"{consistency[row].mean():.3f}"
+    for text, value in zip(before[1:5], consistency[row], strict=True):
+        assert text.endswith(f"all repeats: {value:.3f}")
+    assert "".join(page.locator(".lines .under").all_inner_texts()) == ""
+    assert page.locator(".card .best").count() == 0
+    change(page, lambda: page.keyboard.press("1"))
+    assert told() == before
+
+
+def test_a_range_of_values_ends_with_its_metric(visit, gallery):
+    page = visit(gallery.page).page
+    settle(page)
+    change(page, lambda: page.select_option("#metric", "lite_early"))
+    assert page.get_attribute("#low", "placeholder") == "%"
+    change(page, lambda: page.fill("#low", "90"))
+    assert 0 < int(page.inner_text("#count").split()[0]) < 1000
+    change(page, lambda: page.select_option("#metric", "pixcorr"))
+    assert (page.input_value("#low"), page.inner_text("#count")) == ("", "1000 images")
+    change(page, lambda: page.fill("#find", "abc"))
+    assert page.get_attribute("#find", "aria-invalid") == "true"
+    assert "such as 77, 100–200" in page.inner_text("#nothing")
 
 
 def test_conditions_leave_the_images_that_meet_them(page, gallery):
@@ -201,6 +326,66 @@ def test_a_click_enlarges_and_another_closes(page):
     assert page.inner_text("#large h2") == f"Image {first}"
     page.click("#large button[aria-label=close]")
     assert not page.is_visible("#large")
+
+
+def test_keys_scroll_from_the_beginning(page):
+    def top():
+        return page.evaluate("document.getElementById('view').scrollTop")
+
+    for act in (lambda: None, lambda: change(page, lambda: page.keyboard.press("s"))):
+        act()
+        for key in ("PageDown", "Space"):
+            before = top()
+            page.keyboard.press(key)
+            page.wait_for_function(
+                "before => document.getElementById('view').scrollTop > before + 100", arg=before
+            )
+
+
+@pytest.mark.parametrize("size", [WIDE, LAPTOP, NARROW], ids=["wide", "laptop", "narrow"])
+def test_enlarging_enlarges(visit, gallery, size):
+    page = visit(gallery.page, size).page
+    settle(page)
+    heights = "images => images.map(image => image.getBoundingClientRect().height)"
+    listed = page.locator(".card img").evaluate_all(heights)
+    page.keyboard.press("Enter")
+    settle_pictures(page)
+    enlarged = page.locator("#large img").evaluate_all(heights)
+    assert min(enlarged) >= 1.8 * max(listed)
+    assert max(enlarged) <= ENLARGED, "they would be blurred"
+    natural = page.locator("#large img").evaluate_all("some => some.map(i => i.naturalHeight)")
+    assert set(natural) == {ENLARGED}
+    if size != NARROW:  # there, repeats scroll sideways
+        used = page.locator("#large .tiles").first.bounding_box()
+        inside = page.locator("#large-inside").bounding_box()
+        free = inside["x"] + inside["width"] - used["x"] - used["width"]
+        assert 0 <= free < max(enlarged) / 2
+
+
+def test_an_enlarged_image_has_an_address_and_back_closes_it(visit, gallery):
+    page = visit(gallery.page).page
+    settle(page)
+    first, second, third = shown_ids(page)[:3]
+    page.locator(".card[aria-posinset='2'] button").click()
+    assert page.url.endswith(f"&image={second}")
+    page.keyboard.press("ArrowRight")
+    assert page.url.endswith(f"&image={third}")
+    again = visit(gallery.page, address=re.search("#.*", page.url)[0]).page
+    settle(again)
+    assert again.inner_text("#large h2") == f"Image {third}"
+    again.keyboard.press("Escape")
+    again.wait_for_function("!location.hash.includes('image')")
+    page.go_back()
+    assert not page.is_visible("#large")
+    assert "image=" not in page.url and current(page) == third
+    page.go_forward()
+    assert page.inner_text("#large h2") == f"Image {third}"
+    page.click("#large button[aria-label=close]")
+    page.wait_for_function("!location.hash.includes('image')")
+    page.locator(f".card[data-id='{first}'] button").click()
+    page.keyboard.press("Escape")
+    change(page, lambda: page.keyboard.press("s"))
+    assert "metric=ssim" in page.url and "image=" not in page.url
 
 
 def test_the_address_holds_what_is_shown(visit, gallery):
