@@ -92,6 +92,40 @@ def test_the_saved_numbers_are_the_bars_of_figure_5(drawn, experiment):
     assert heights == sorted(round(value, 9) for value in data["value"])
 
 
+def test_no_value_of_figure_5_is_hidden(drawn, experiment):
+    data = drawn["figure5"].data.query("measure == 'r2_dimensions'").reset_index(drop=True)
+    data.loc[2, ["value", "scratch"]] = [-1.15, -4.48]
+    _, (ax,) = style.new_figure()
+    plots.plot_decoding(data, ax=ax, colours=decoder_figures.subject_colours(experiment.subjects))
+    low, high = ax.get_ylim()
+    marks = [y for line in ax.lines for y in np.atleast_1d(line.get_ydata())]
+    assert low < -4.48 and -4.48 in marks and high == 1
+    assert ax.get_yscale() == "symlog"
+
+
+def test_targets_predicted_worse_than_their_mean_are_named(world, experiment, tmp_path):
+    table = storage.read_table(world.paths("decoding")[0])
+    chosen = table["target"].eq("clip_text") & table["measure"].eq("r2_dimensions")
+    table.loc[chosen & table["predictor"].eq("decoder"), "value"] = -1.152
+    table.loc[chosen & table["predictor"].eq("mean_feature"), "value"] = -0.036
+    storage.write_table(tmp_path / "subj01.csv", table)
+    figure = decoder_figures.draw_decoding(
+        Sources({"decoding": [tmp_path / "subj01.csv"]}), experiment
+    )
+    told = "predicted worse than by the mean feature: c (text) of subj01 (−1.152 against −0.036)."
+    assert told in figure.caption and told in figure.alt
+
+
+def test_p_is_told_with_the_differences(drawn):
+    assert "PixCorr +" in drawn["differences"].alt and "(p = 0.0015)" in drawn["differences"].alt
+    assert " points (p = " in drawn["differences"].alt
+    assert "Intervals: 95 %, unadjusted, 12 images" in drawn["differences"].caption
+
+
+def test_the_convention_of_brain_correlation_is_told(drawn):
+    assert "is shown over voxels, for each image" in drawn["brain_correlation"].caption
+
+
 def test_differences_are_those_of_the_comparisons(world, drawn):
     table = storage.read_table(world.paths("comparisons")[0]).set_index(
         ["variant_a", "variant_b", "metric"]
@@ -205,6 +239,9 @@ def test_encoder_accuracy_is_that_of_its_table(world, drawn):
     assert data[subject, "encoder", "V4"] == table.loc["hV4", "correlation"]
     assert data[subject, "noise ceiling", "Higher Vis."] == table.loc["higher_visual", "ceiling"]
     assert "The images: invented images." in drawn["encoder_accuracy"].caption
+    tables = [storage.read_table(path).set_index("area") for path in world.paths("encoders")]
+    share = np.mean([table.loc["V1", "fraction"] for table in tables])
+    assert f"they reach: V1 {100 * share:.1f} %" in drawn["encoder_accuracy"].caption
 
 
 def test_training_images_of_encoders_are_not_drawn(world, experiment, tmp_path):
@@ -258,6 +295,9 @@ def test_a_metric_that_was_not_computed_says_why_in_its_panel(world, experiment,
     storage.write_table(tmp_path / "summary.csv", summary.assign(note=np.where(fewer, note, None)))
     sources = Sources({"summary": [tmp_path / "summary.csv"]})
     figure = figures.draw_metrics(sources, experiment)
+    assert "Without a value: SSIM (not computed: 12 images, at least 1000 are needed)." in (
+        figure.caption
+    )
     assert "SSIM not computed" in figure.alt and "nan" not in figure.alt
     part = figure.data[figure.data["metric"] == "ssim"]
     assert figures.explain_missing(part) == "not computed:\n12 images, at least 1000 are needed"

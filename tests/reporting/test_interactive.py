@@ -4,7 +4,8 @@ import pandas as pd
 import plotly.graph_objects
 import pytest
 
-from neuraldiffuser.reporting import interactive, labels, style
+from neuraldiffuser.reporting import figures, interactive, labels, style, sweep_figures
+from neuraldiffuser.reporting import plots as picture_plots
 
 HEADINGS = {"pixcorr": "PixCorr ↑", "ssim": "SSIM ↑"}
 
@@ -36,7 +37,8 @@ def write(tmp_path, rows):
 
 def difference(metric, comparison, value):
     row = {"label": HEADINGS[metric], "comparison": comparison, "metric": metric}
-    return row | {"difference": value, "low": value - 0.01, "high": value + 0.03, "n": 40}
+    ends = {"difference": value, "low": value - 0.01, "high": value + 0.03, "n": 40}
+    return row | ends | {"unit": "correlation", "p_holm": 0.27, "colour": "#123456"}
 
 
 def test_points_stand_at_their_values_with_their_intervals(tmp_path):
@@ -56,6 +58,7 @@ def test_points_stand_at_their_values_with_their_intervals(tmp_path):
     assert point["x"] == [0.09]
     assert point["error_x"]["array"] == pytest.approx([0.03])
     assert point["error_x"]["arrayminus"] == pytest.approx([0.01])
+    assert point["hovertemplate"] == "+0.090 [+0.080, +0.120], n = 40 images, p = 0.27"
     titles = [title["text"] for title in plot["layout"]["annotations"]]
     assert titles == ["<b>PixCorr ↑</b>", "<b>SSIM ↑</b>"]
 
@@ -115,11 +118,58 @@ def test_long_curves_are_thinned_and_parts_wait_in_the_legend(tmp_path):
     assert (loss["visible"], part["visible"]) == (True, "legendonly")
 
 
-def test_known_variants_keep_their_colours_and_no_two_names_share_one():
-    colours = interactive.choose_colours(["a", "ground truth, guided", "guided", "b"])
-    assert colours["guided"] == style.BLUE
-    assert colours["ground truth, guided"] == style.VIOLET
-    assert len(set(colours.values())) == 4
+def colours_of(plot):
+    return {trace["name"]: trace["marker"]["color"] for trace in plot["data"]}
+
+
+def test_every_name_has_the_colour_of_the_picture(plots, drawn, experiment):
+    data = drawn["differences"].data
+    assert colours_of(plots["differences"]) == figures.comparison_colours(data, experiment)
+    variants = style.variant_colours(experiment.run)
+    expected = {labels.label_variant(name): colour for name, colour in variants.items()}
+    shown = colours_of(plots["metrics"])
+    assert shown.pop("single subjects") == style.MUTED
+    assert shown == expected
+    brain = colours_of(plots["brain_correlation"])
+    assert brain == {name: expected[name] for name in brain} and brain
+    aspects = {look["label"]: look["color"] for look in sweep_figures.ASPECTS.values()}
+    sweep = colours_of(plots["sweep"])
+    assert {name: sweep[name] for name in sweep if name in aspects}.items() <= aspects.items()
+    stages = {trace["line"]["color"] for trace in plots["training_curves"]["data"]}
+    assert stages == {look["color"] for look in picture_plots.STAGE_LOOKS.values()}
+
+
+def test_the_method_beside_its_baseline_comes_first(plots):
+    assert plots["differences"]["data"][0]["name"] == "guided − unguided"
+
+
+def test_single_subjects_are_drawn_as_the_caption_says(plots, drawn):
+    assert "small grey marks are single subjects" in drawn["metrics"].caption
+    data = drawn["metrics"].data.query("subject != 'all' and unit == 'correlation'")
+    marks = [trace for trace in plots["metrics"]["data"] if trace["name"] == "single subjects"]
+    seen = {value for trace in marks for value in trace["x"]}
+    assert set(data["mean"].dropna()) <= seen
+
+
+def test_shares_stand_in_percent_and_their_differences_in_points(plots, drawn):
+    titles = [title["text"] for title in plots["metrics"]["layout"]["annotations"]]
+    assert "<b>Judge(lite_early) ↑ (%)</b>" in titles and "<b>PixCorr ↑</b>" in titles
+    values = {v for t in plots["metrics"]["data"] for v in t["x"] if t["name"] == "guided"}
+    data = drawn["metrics"].data.query("variant == 'guided' and subject == 'all'")
+    (share,) = data.query("metric == 'lite_early'")["mean"]
+    assert any(abs(value - 100 * share) < 1e-9 for value in values)
+    titles = [title["text"] for title in plots["differences"]["layout"]["annotations"]]
+    assert "<b>Judge(lite_early) ↑ (points)</b>" in titles
+    told = [trace["hovertemplate"] for trace in plots["differences"]["data"]]
+    assert any(" points, n = 12 images, p = 0.0015" in words for words in told)
+
+
+def test_training_curves_have_ticks_at_1_2_and_5_and_name_their_axis(plots):
+    layout = plots["training_curves"]["layout"]
+    assert layout["yaxis"]["dtick"] == "D2" and layout["yaxis"]["exponentformat"] == "power"
+    assert layout["xaxis"]["title"]["text"] == "steps"
+    for trace in plots["training_curves"]["data"]:
+        assert trace["legendrank"] == 1 + trace["name"].startswith("part of the loss")
 
 
 def test_what_is_pending_has_no_plot(tmp_path):

@@ -64,7 +64,8 @@ def draw_decoding(sources: Sources, experiment: Presentation) -> Figure:
         "training feature. "
         "Raw values over dimensions are inflated by what all images share, which the mean feature "
         "has too; centred ones are taken after that mean has been subtracted from both sides. "
-        "What lies below −1 is cut off.",
+        "Below −1 the axis is logarithmic, so that no bar or mark is cut off; a standard deviation "
+        f"may be. {_tell_below_mean(data)}".rstrip(),
         alt=_tell_decoding(data),
         data=data,
         image=style.encode_figure(figure),
@@ -92,6 +93,22 @@ def pick_decoding(decoding: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _tell_below_mean(data: pd.DataFrame) -> str:
+    """Which targets are predicted worse than by always answering with their mean."""
+    if data.empty or "mean_feature" not in data:
+        return ""
+    of_variance = data[data["measure"] == "r2_dimensions"]
+    worse = of_variance[of_variance["value"] < of_variance["mean_feature"]]
+    if worse.empty:
+        return "No target has a smaller R² than the mean training feature has."
+    told = [
+        f"{row.label} of {row.subject} ({words.write_number(row.value)} against "
+        f"{words.write_number(row.mean_feature)})"
+        for row in worse.itertuples()
+    ]
+    return f"In R² these are predicted worse than by the mean feature: {words.join_words(told)}."
+
+
 def subject_colours(subjects: Iterable[str]) -> dict[str, str]:
     """A colour per subject."""
     shades = style.SUBJECT_COLOURS
@@ -106,7 +123,10 @@ def _tell_decoding(data: pd.DataFrame) -> str:
         f"{label} {words.write_number(rows['value'].mean())} ({_tell_beside(rows)})"
         for label, rows in part.groupby("label", sort=False)
     ]
-    return f"Pearson r over images, averaged over subjects: {', '.join(told)}."
+    return (
+        f"Pearson r over images, averaged over subjects: {', '.join(told)}. "
+        f"{_tell_below_mean(data)}"
+    ).rstrip()
 
 
 def _tell_beside(rows: pd.DataFrame) -> str:
@@ -214,7 +234,7 @@ def draw_predictor_differences(sources: Sources, experiment: Presentation) -> Fi
         plots.plot_differences(part, ax=ax, colours=colours)
         if len(part):
             ax.set_title(f"{split} images (n = {part['n'].max()})")
-            ax.set_xlabel("paired difference")
+            ax.set_xlabel(plots.DIFFERENCE)
     if len(data):
         axes[1].set_yticklabels([])
         axes[1].sharex(axes[0])
@@ -262,7 +282,8 @@ def _tell_predictor_differences(data: pd.DataFrame) -> str:
     told = []
     for comparison, rows in data[data["split"] == TEST].groupby("comparison", sort=False):
         values = [
-            f"{row.label} {words.write_estimate(row.difference, row.low, row.high, signed=True)}"
+            f"{row.label} "
+            + words.write_estimate(row.difference, row.low, row.high, unit=row.unit, signed=True)
             for row in rows.itertuples()
         ]
         told.append(f"{comparison} on test images: {', '.join(values)}")

@@ -50,7 +50,7 @@ def draw_differences(sources: Sources, experiment: Presentation) -> Figure:
     figure, (ax,) = style.new_figure(height=1.3 + 0.42 * rows)
     plots.plot_differences(data, ax=ax, colours=colours)
     if len(data):
-        ax.set_xlabel("paired difference")
+        ax.set_xlabel(plots.DIFFERENCE)
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return Figure(
         title="What guidance changes",
@@ -58,7 +58,8 @@ def draw_differences(sources: Sources, experiment: Presentation) -> Figure:
         "the same image, after averaging over repeats and subjects; the line is the bootstrap "
         "interval over images. An interval that does not touch the vertical line excludes zero. "
         "For a metric marked ↓ lower is better. Guidance by features that do not belong to the "
-        "image is the control: it must not gain.",
+        "image is the control: where its interval lies wholly on the better side too, the gain is "
+        f"not by the image's own features. {_tell_counts(data, experiment)}",
         alt=_tell_differences(data),
         data=data,
         image=style.encode_figure(figure),
@@ -69,9 +70,9 @@ def pick_differences(comparisons: pd.DataFrame, experiment: Presentation) -> pd.
     """Rows of the comparisons among the method, its baseline and its controls."""
     report = experiment.report
     shown = {report.headline, report.baseline, *report.controls}
-    columns = ["label", "comparison", "metric", "difference", "low", "high", "n"]
+    columns = ["label", "comparison", "metric", "difference", "low", "high", "n", "unit", "p_holm"]
     if comparisons.empty:
-        return pd.DataFrame(columns=[*columns, "variant_a", "variant_b"])
+        return pd.DataFrame(columns=[*columns, "variant_a", "variant_b", "colour"])
     metrics = labels.choose_metrics(experiment)
     chosen = comparisons[
         comparisons["variant_a"].isin(shown)
@@ -79,7 +80,9 @@ def pick_differences(comparisons: pd.DataFrame, experiment: Presentation) -> pd.
         & comparisons["metric"].isin(metrics)
     ]
     order = {name: rank for rank, name in enumerate(metrics)}
-    chosen = chosen.sort_values("metric", key=lambda names: names.map(order), kind="stable")
+    main = chosen["variant_a"].eq(report.headline) & chosen["variant_b"].eq(report.baseline)
+    chosen = chosen.assign(main=~main, rank=chosen["metric"].map(order))
+    chosen = chosen.sort_values(["rank", "main"], kind="stable")
     named = chosen.assign(
         label=[labels.heading(metrics[name]) for name in chosen["metric"]],
         comparison=[
@@ -87,7 +90,19 @@ def pick_differences(comparisons: pd.DataFrame, experiment: Presentation) -> pd.
             for a, b in zip(chosen["variant_a"], chosen["variant_b"], strict=True)
         ],
     )
-    return named[[*columns, "variant_a", "variant_b"]].reset_index(drop=True)
+    colours = named["comparison"].map(comparison_colours(named, experiment))
+    return named[[*columns, "variant_a", "variant_b"]].assign(colour=colours).reset_index(drop=True)
+
+
+def _tell_counts(data: pd.DataFrame, experiment: Presentation) -> str:
+    """What intervals and p are, and over how many images."""
+    if data.empty:
+        return ""
+    images = words.write_count(data["n"].max(), "image")
+    return (
+        f"Intervals: {100 * experiment.interval_level:g} %, unadjusted, {images}; p of a sign-flip "
+        "test, adjusted by Holm over the metrics of one comparison, in the words below."
+    )
 
 
 def comparison_colours(data: pd.DataFrame, experiment: Presentation) -> dict[str, str]:
@@ -114,7 +129,8 @@ def _tell_differences(data: pd.DataFrame) -> str:
     part = data[data["comparison"] == first]
     told = [
         f"{row.label.rstrip(' ↑↓')} "
-        + words.write_estimate(row.difference, row.low, row.high, signed=True)
+        + words.write_estimate(row.difference, row.low, row.high, unit=row.unit, signed=True)
+        + f" ({words.write_p(row.p_holm)})"
         for row in part.itertuples()
     ]
     return f"{first}: " + "; ".join(told) + "."
@@ -125,7 +141,8 @@ def draw_metrics(sources: Sources, experiment: Presentation) -> Figure:
     data = pick_summary(sources.table("summary"), experiment)
     if len(data):
         beside = data["metric"].isin(AREA_METRICS) | labels.find_single(data, experiment)
-        data = data[~beside]
+        colours = style.variant_colours([n for n in experiment.run if n in set(data["variant"])])
+        data = data[~beside].assign(colour=data["variant"].map(colours))
     metrics = labels.choose_metrics(experiment)
     names = list(dict.fromkeys(data["metric"])) if len(data) else []
     variants = [name for name in experiment.run if len(data) and name in set(data["variant"])]
@@ -144,8 +161,10 @@ def draw_metrics(sources: Sources, experiment: Presentation) -> Figure:
         if part["mean"].isna().all():
             style.say_no_data(ax, explain_missing(part))
         else:
-            plots.plot_variants(part, ax=ax, colours=colours, markers=markers)
-        ax.set_title(labels.heading(metrics[names[number]]))
+            shown = labels.scale(part, ("mean", "low", "high"))
+            plots.plot_variants(shown, ax=ax, colours=colours, markers=markers)
+        unit = words.name_scale(metrics[names[number]].unit)
+        ax.set_title(labels.heading(metrics[names[number]]) + unit)
         if number % columns:
             ax.set_yticklabels([])
     if names:
@@ -153,9 +172,10 @@ def draw_metrics(sources: Sources, experiment: Presentation) -> Figure:
     return Figure(
         title="Every metric, every variant",
         caption="A panel per metric, a row per variant. The coloured point is the mean over "
-        "repeats, subjects and test images with its bootstrap interval over images; grey "
+        "repeats, subjects and test images with its bootstrap interval over images; small grey "
         "marks are single subjects. ↑: higher is better, ↓: lower is better. Variants called "
-        "ground truth start from the stimulus' own embeddings and bound what decoding could reach.",
+        "ground truth start from the stimulus' own embeddings and bound what decoding could reach."
+        + _list_missing(data, experiment),
         alt=_tell_metrics(data, experiment),
         data=data,
         image=style.encode_figure(figure),
@@ -175,6 +195,19 @@ def pick_summary(summary: pd.DataFrame, experiment: Presentation) -> pd.DataFram
     return ranks.drop(columns=["metric_rank", "variant_rank"]).assign(
         label=[labels.label_variant(name) for name in ranks["variant"]]
     )
+
+
+def _list_missing(data: pd.DataFrame, experiment: Presentation) -> str:
+    """The metrics that no variant has, with the reason."""
+    if data.empty:
+        return ""
+    names = {name: metric.label for name, metric in labels.choose_metrics(experiment).items()}
+    told = [
+        f"{names[name]} ({explain_missing(part).replace(chr(10), ' ')})"
+        for name, part in data.groupby("metric", sort=False)
+        if part["mean"].isna().all()
+    ]
+    return f" Without a value: {words.join_words(told)}." if told else ""
 
 
 def explain_missing(part: pd.DataFrame) -> str:
@@ -214,7 +247,7 @@ def draw_brain_correlation(sources: Sources, experiment: Presentation) -> Figure
         pick_brain_correlation(summary, experiment),
         labels.list_scored(summary, experiment),
     )
-    looks = style.variant_colours([*list_beside_sweep(experiment), STIMULUS])
+    looks = colour_beside_sweep(experiment)
     here = set(data["series"])
     named = {name: labels.mark_scored(name, scored) for name in looks}
     colours = {label: looks[name] for name, label in named.items() if label in here}
@@ -229,6 +262,7 @@ def draw_brain_correlation(sources: Sources, experiment: Presentation) -> Figure
         caption="An encoding model predicts the responses to a reconstruction; the value is their "
         "correlation with the measured responses (mean of a test image's trials), region by "
         "region, averaged over subjects, with bootstrap intervals over images. "
+        f"{labels.tell_brain_convention(experiment)} "
         "The stimulus, seen by the same model, bounds what a reconstruction could reach. "
         + (MARKED if marked else UNMARKED),
         alt=_tell_regions(data, experiment, scored),
@@ -239,7 +273,7 @@ def draw_brain_correlation(sources: Sources, experiment: Presentation) -> Figure
 
 def pick_brain_correlation(summary: pd.DataFrame, experiment: Presentation) -> pd.DataFrame:
     """Brain correlations over all subjects: region, series (variant), value, low, high."""
-    columns = ["region", "series", "subject", "value", "low", "high", "n"]
+    columns = ["region", "series", "subject", "value", "low", "high", "n", "colour"]
     if summary.empty:
         return pd.DataFrame(columns=columns)
     scored = labels.list_scored(summary, experiment)
@@ -253,8 +287,14 @@ def pick_brain_correlation(summary: pd.DataFrame, experiment: Presentation) -> p
         region=rows["metric"].map(AREA_METRICS),
         series=[labels.mark_scored(name, scored) for name in rows["variant"]],
         value=rows["mean"],
+        colour=rows["variant"].map(colour_beside_sweep(experiment)),
     )
     return named[columns].reset_index(drop=True)
+
+
+def colour_beside_sweep(experiment: Presentation) -> dict[str, str]:
+    """A colour for each variant of the figure of brain correlations, and for the stimulus."""
+    return style.variant_colours([*list_beside_sweep(experiment), STIMULUS])
 
 
 def list_beside_sweep(experiment: Presentation) -> list[str]:
@@ -332,14 +372,17 @@ def draw_encoder_accuracy(sources: Sources, experiment: Presentation) -> Figure:
     markers = plots.subject_markers(experiment.subjects)
     plots.plot_regions(data, ax=ax, colours=colours, markers=markers)
     if len(data):
-        ax.set_ylabel("mean over voxels")
-        ax.set_ylim(bottom=0)
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        ax.set_ylabel("Pearson r, mean over voxels")
+        ax.set_ylim(0, 1.08 * data["value"].max())
+        for subject in dict.fromkeys(data["subject"]):
+            look = {"marker": markers[subject], "color": style.MUTED, "linewidth": 0}
+            ax.plot([], [], markersize=4.8, label=subject, **look)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=6)
     return Figure(
         title="Accuracy of the encoding models",
         caption="Correlation between predicted and measured responses to test images, averaged "
         "over the voxels of an area; grey is the highest correlation that the voxels' noise "
-        f"allows. A mark per subject. {_tell_images(accuracy)}"
+        f"allows. A mark per subject. {_tell_images(accuracy)}{_tell_share(accuracy)}"
         "Brain correlation is only as good as these models.",
         alt=_tell_encoder(data),
         data=data,
@@ -371,6 +414,18 @@ def _tell_images(accuracy: pd.DataFrame) -> str:
     """What the images were to the models."""
     notes = accuracy["note"].unique()
     return f"The images: {'; '.join(notes)}. " if len(notes) else ""
+
+
+def _tell_share(accuracy: pd.DataFrame) -> str:
+    """What share of the ceiling the models reach, area by area."""
+    if accuracy.empty:
+        return ""
+    shares = accuracy.groupby("area", sort=False)["fraction"].mean()
+    told = [
+        f"{AREAS[area][0]} {words.write_number(share, unit='share of the ceiling')}"
+        for area, share in shares.items()
+    ]
+    return f"Of the noise ceiling, mean over voxels and subjects, they reach: {', '.join(told)}. "
 
 
 def _tell_encoder(data: pd.DataFrame) -> str:

@@ -12,22 +12,14 @@ from typing import Any
 import pandas as pd
 
 from neuraldiffuser import storage
-from neuraldiffuser.reporting import style
+from neuraldiffuser.reporting import labels, plots, style, words
+from neuraldiffuser.reporting.sweep_figures import ASPECTS, CONTROL_LABELS, CONTROLS
 
 Trace = dict[str, Any]
 Panel = tuple[str, list[Trace]]
 
-PALETTE = (
-    style.BLUE,
-    style.ORANGE,
-    style.VIOLET,
-    style.GREEN,
-    style.OCHRE,
-    style.RED,
-    style.GREY,
-    style.LILAC,
-)
-DASHES = {"pretrained": "dot", "finetuned": "solid", "scratch": "dash"}
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")  # subject by subject
+SINGLE_SUBJECTS = "single subjects"
 WHOLE_CURVES = ("loss", "learning_rate")  # others are parts of the loss
 MOST_POINTS = 300  # of a curve
 TITLE, BETWEEN = 26, 46  # pixels over and below a panel
@@ -57,23 +49,43 @@ def plot_figure(
 
 def plot_differences(data: pd.DataFrame) -> dict[str, Any]:
     """A panel per metric, a point with its interval per comparison."""
-    return _plot_points(data, panel="label", series="comparison", value="difference", zero=True)
+    panels = _list_panels(data, panel="label", series="comparison", value="difference")
+    return _lay_out_points(panels, names=dict.fromkeys(data["comparison"]), zero=True)
 
 
 def plot_metrics(data: pd.DataFrame) -> dict[str, Any]:
-    """A panel per metric, a point with its interval per variant, over all subjects."""
+    """A panel per metric: a point with its interval per variant, small marks for its subjects."""
     whole = data[data["subject"] == "all"]
-    return _plot_points(whole, panel="heading", series="label", value="mean", zero=False)
+    panels = _list_panels(whole, panel="heading", series="label", value="mean")
+    alone = labels.scale(data[data["subject"] != "all"].dropna(subset=["mean"]), ["mean"])
+    for (_, traces), metric in zip(panels, dict.fromkeys(whole.dropna()["metric"]), strict=True):
+        rows = alone[alone["metric"] == metric]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": rows["mean"].tolist(),
+                "y": rows["label"].tolist(),
+                "text": rows["subject"].tolist(),
+                "hovertemplate": "%{text}: %{x:.4g}<extra></extra>",
+                "name": SINGLE_SUBJECTS,
+                "legendgroup": SINGLE_SUBJECTS,
+                "marker": {"size": 6, "color": style.MUTED, "symbol": "circle-open"},
+            }
+        )
+    return _lay_out_points(panels, names=dict.fromkeys(whole["label"]), zero=False)
 
 
-def _plot_points(
-    data: pd.DataFrame, *, panel: str, series: str, value: str, zero: bool
-) -> dict[str, Any]:
+def _list_panels(data: pd.DataFrame, *, panel: str, series: str, value: str) -> list[Panel]:
+    """A panel per metric that has values; shares in percent, their differences in points."""
+    signed = value == "difference"
     data = data.dropna(subset=[value])
-    colours = choose_colours(data[series])
-    panels = [
+    shown = labels.scale(data, [value, "low", "high"])
+    hover = [_tell(row, getattr(row, value), signed=signed) for row in data.itertuples()]
+    shown = shown.assign(hover=hover)
+    return [
         (
-            str(title),
+            str(title) + words.name_scale(rows["unit"].iloc[0], signed=signed),
             [
                 {
                     "type": "scatter",
@@ -81,16 +93,19 @@ def _plot_points(
                     "x": [getattr(row, value)],
                     "y": [getattr(row, series)],
                     "error_x": _interval(row, getattr(row, value)),
-                    "marker": {"size": 9},
-                    "hovertemplate": _tell(row, getattr(row, value)),
-                    **_look(getattr(row, series), colours),
+                    "hovertemplate": row.hover,
+                    **_look(getattr(row, series), row.colour),
                 }
                 for row in rows.itertuples()
             ],
         )
-        for title, rows in data.groupby(panel, sort=False)
+        for title, rows in shown.groupby(panel, sort=False)
     ]
-    names = list(colours)
+
+
+def _lay_out_points(panels: list[Panel], *, names: Iterable[str], zero: bool) -> dict[str, Any]:
+    """The panels, with a line for each name from top to bottom."""
+    names = list(names)
     axes = {
         "yaxis": {"showticklabels": False, "categoryorder": "array", "categoryarray": names[::-1]},
         "xaxis": {"zeroline": zero, "zerolinecolor": style.MUTED, "nticks": 5},
@@ -103,9 +118,7 @@ def plot_sweep(data: pd.DataFrame) -> dict[str, Any]:
 
     Up is better: where lower values are, the axis is turned over.
     """
-    shown = {"own": "guided by itself", "another_image": "guided by another image"}
-    shown |= {"mean": "guided by the mean feature"}
-    colours = dict(zip(shown, (style.BLUE, style.ORANGE, style.OCHRE), strict=True))
+    data = labels.scale(data, ["difference", "low", "high"])
     panels, turned = [], []
     lines = list(dict.fromkeys(data["line"]))
     for heading, line in itertools.product(dict.fromkeys(data["shown"]), lines):
@@ -113,6 +126,9 @@ def plot_sweep(data: pd.DataFrame) -> dict[str, Any]:
         traces = []
         for features, part in rows.sort_values("position").groupby("features", sort=False):
             own = features == "own"
+            aspect = ASPECTS[rows["aspect"].iloc[0]]
+            name = aspect["label"] if own else CONTROL_LABELS[features]
+            colour = aspect["color"] if own else CONTROLS[features]["color"]
             traces.append(
                 {
                     "type": "scatter",
@@ -121,8 +137,8 @@ def plot_sweep(data: pd.DataFrame) -> dict[str, Any]:
                     "y": [0, *part["difference"]] if own else part["difference"].tolist(),
                     "error_y": _intervals(part, part["difference"], first=own),
                     "text": ["no guidance"] * own + [_name_place(row) for row in part.itertuples()],
-                    "hovertemplate": "%{text}: %{y:+.3f}<extra>" + shown[features] + "</extra>",
-                    **_look(shown[features], {shown[features]: colours[features]}),
+                    "hovertemplate": "%{text}: %{y:+.3f}<extra>" + name + "</extra>",
+                    **_look(name, colour),
                 }
             )
         panels.append((f"{heading}, {line}", traces))
@@ -142,7 +158,6 @@ def _name_place(row: Any) -> str:
 def plot_brain_correlation(data: pd.DataFrame) -> dict[str, Any]:
     """Regions from left to right, a point with its interval per variant, over all subjects."""
     whole = data[data["subject"] == "all"].dropna(subset=["value"])
-    colours = choose_colours(whole["series"])
     traces = [
         {
             "type": "scatter",
@@ -150,10 +165,9 @@ def plot_brain_correlation(data: pd.DataFrame) -> dict[str, Any]:
             "x": rows["region"].tolist(),
             "y": rows["value"].tolist(),
             "error_y": _intervals(rows, rows["value"]),
-            "marker": {"size": 9},
             "hovertemplate": "%{x}: %{y:.3f}<extra>" + name + "</extra>",
             "offsetgroup": name,
-            **_look(name, colours),
+            **_look(name, rows["colour"].iloc[0]),
         }
         for name, rows in whole.groupby("series", sort=False)
     ]
@@ -162,8 +176,11 @@ def plot_brain_correlation(data: pd.DataFrame) -> dict[str, Any]:
 
 
 def plot_training_curves(data: pd.DataFrame) -> dict[str, Any]:
-    """A panel per embedding, a line per subject and stage; parts of the loss wait in the legend."""
-    colours = choose_colours(data["subject"])
+    """A panel per embedding: a colour per stage, a dash per subject.
+
+    Parts of the loss wait in the legend, behind the stages.
+    """
+    dashes = dict(zip(dict.fromkeys(data["subject"]), itertools.cycle(DASHES), strict=False))
     panels = []
     for title, of_panel in data.groupby("panel", sort=False):
         traces = []
@@ -181,17 +198,21 @@ def plot_training_curves(data: pd.DataFrame) -> dict[str, Any]:
                     "name": name,
                     "legendgroup": name,
                     "visible": True if whole else "legendonly",
+                    "legendrank": 1 if whole else 2,
                     "hovertemplate": "step %{x}: %{y:.4g}<extra>" + name + "</extra>",
                     "line": {
-                        "color": colours[subject],
-                        "dash": DASHES.get(stage, "solid"),
+                        "color": plots.STAGE_LOOKS[stage]["color"],
+                        "dash": dashes[subject],
                         "width": 1.6 if whole else 1,
                     },
                 }
             )
         panels.append((str(title), traces))
-    axes = {"yaxis": {"type": "log", "nticks": 5}, "xaxis": {"nticks": 4}}
-    return lay_out(panels, columns=4, height=170, axes=axes)
+    axes = {
+        "yaxis": {"type": "log", "dtick": "D2", "exponentformat": "power"},
+        "xaxis": {"nticks": 4, "title": {"text": "steps", "standoff": 2}},
+    }
+    return lay_out(panels, columns=3, height=170, axes=axes)
 
 
 def lay_out(
@@ -265,20 +286,8 @@ def _axis(name: str, number: int) -> str:
     return name if number == 0 else f"{name}{number + 1}"
 
 
-def choose_colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour per name in its order: a variant's own, others follow the palette."""
-    known = {
-        name: style.VARIANT_COLOURS.get(name.replace(", ", "_").replace(" ", "_"))
-        for name in dict.fromkeys(names)
-    }
-    spare = iter(
-        [colour for colour in (*PALETTE, *style.OTHER_COLOURS) if colour not in known.values()]
-    )
-    return {name: colour or next(spare, style.MUTED) for name, colour in known.items()}
-
-
-def _look(name: str, colours: dict[str, str]) -> Trace:
-    colour = {"color": colours[name]}
+def _look(name: str, shade: str) -> Trace:
+    colour = {"color": shade}
     return {"name": name, "legendgroup": name, "line": colour, "marker": colour | {"size": 9}}
 
 
@@ -299,8 +308,10 @@ def _intervals(rows: pd.DataFrame, values: pd.Series, *, first: bool = False) ->
     }
 
 
-def _tell(row: Any, value: float) -> str:
-    return f"{value:.3f} [{row.low:.3f}, {row.high:.3f}], n = {row.n:.0f}"
+def _tell(row: Any, value: float, *, signed: bool) -> str:
+    told = words.write_estimate(value, row.low, row.high, unit=row.unit, signed=signed)
+    told += f", n = {words.write_count(row.n, 'image')}"
+    return f"{told}, {words.write_p(row.p_holm)}" if signed else told
 
 
 PLOTS: dict[str, Callable[[pd.DataFrame], dict[str, Any]]] = {

@@ -111,6 +111,12 @@ def heading(metric: Metric) -> str:
     return f"{metric.label} {ARROWS[metric.direction]}"
 
 
+def scale(rows: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """The rows with these columns as they are shown: shares in percent."""
+    factors = rows["unit"].map(words.scale_of)
+    return rows.assign(**{name: rows[name] * factors for name in columns})
+
+
 def label_subject(subject: str) -> str:
     """The name of a subject, of the stimulus' own embeddings, or of all subjects."""
     return {"all": "all subjects", "stimulus": "ground truth"}.get(subject, subject)

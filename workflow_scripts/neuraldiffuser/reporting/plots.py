@@ -35,7 +35,8 @@ SERIES_LOOKS = {
     "prior": {"linestyle": (0, (1, 1.2)), "label": "prior's part, unweighted"},
     "l1": {"linestyle": (0, (5, 1.5, 1, 1.5)), "label": "L1 part"},
 }
-FLOOR = -1.0  # of decoding performance: R^2 has no lower end
+LINEAR = 1.0  # decoding performance is drawn linearly to here, and R^2 has no lower end
+DIFFERENCE = "paired difference (of shares: 0.01 is one point)"
 
 
 def plot_differences(data: pd.DataFrame, *, ax: Axes, colours: Mapping[str, str]) -> Axes:
@@ -161,7 +162,7 @@ def plot_decoding(data: pd.DataFrame, *, ax: Axes, colours: Mapping[str, str]) -
 
     Args:
         data: columns label (of the target), subject, value, std, and one per other predictor.
-        ax: where to draw; it ends at ``FLOOR`` and at 1.
+        ax: where to draw; below ``-LINEAR`` it is logarithmic, so that all values are seen.
         colours: a colour per subject.
     """
     if data.empty:
@@ -176,13 +177,27 @@ def plot_decoding(data: pd.DataFrame, *, ax: Axes, colours: Mapping[str, str]) -
         ax.errorbar(places, part["value"], yerr=part["std"], fmt="none", ecolor=INK, elinewidth=0.7)
         for name in others:
             _mark_predictor(ax, places, part[name], name=name, labelled=number == 0)
-    low, high = ax.get_ylim()
-    ax.set_ylim(max(low, FLOOR), min(high, 1.0))
+    _show_all(ax, data[["value", *others]].to_numpy(float))
     ax.axhline(0, color=MUTED, linewidth=0.7)
     ax.set_xticks(range(len(targets)), targets)
     ax.tick_params(axis="x", length=0)
     ax.grid(axis="y")
     return ax
+
+
+def _show_all(ax: Axes, values: np.ndarray) -> None:
+    """Limits that hold every bar and mark, up to 1; deviations may go further."""
+    low, high = ax.get_ylim()
+    lowest = np.nanmin(values)
+    if lowest >= -LINEAR:
+        ax.set_ylim(max(low, -LINEAR), min(high, 1.0))
+        return
+    ax.set_yscale("symlog", linthresh=LINEAR, linscale=0.8)
+    ticks = [-100, -50, -20, -10, -5, -2, -1, -0.5, 0, 0.5, 1]
+    ax.set_ylim(1.4 * lowest, 1.0)
+    ax.set_yticks([tick for tick in ticks if tick >= 1.4 * lowest])
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _mark_predictor(

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation import sweep, trends
-from neuraldiffuser.reporting import labels, plots, style
+from neuraldiffuser.reporting import labels, plots, style, words
 from neuraldiffuser.reporting.result import Figure
 from neuraldiffuser.reporting.sources import Sources
 
@@ -48,7 +48,9 @@ def draw_sweep(sources: Sources, experiment: Presentation) -> Figure:
     for number, ax in enumerate(axes):
         row, column = divmod(number, len(lines))
         of_metric = data[data["metric"] == metrics[row]]
-        part = of_metric[of_metric["line"] == lines[column]]
+        part = labels.scale(
+            of_metric[of_metric["line"] == lines[column]], ("difference", "low", "high")
+        )
         colour = ASPECTS[of_metric["aspect"].iloc[0]]["color"]
         plots.plot_sweep(part, ax=ax, colour=colour, looks=CONTROLS)
         _label_places(ax, part, last=row == len(metrics) - 1)
@@ -81,7 +83,10 @@ def pick_sweep(table: pd.DataFrame, experiment: Presentation) -> pd.DataFrame:
     rows = table[(table["reference_place"] == 0) & table["metric"].isin(shown)]
     order = list(ASPECTS)
     rows = rows.sort_values("aspect", key=lambda names: names.map(order.index), kind="stable")
-    headings = [labels.heading(shown[name]) for name in rows["metric"]]
+    headings = [
+        labels.heading(shown[row.metric]) + words.name_scale(row.unit, signed=True)
+        for row in rows.itertuples()
+    ]
     positions = [_find_position(row, rows) for row in rows.itertuples()]
     return rows.assign(shown=headings, position=positions).reset_index(drop=True)
 

@@ -10,6 +10,12 @@ WHOLE_UNITS = (MILLION, HOURS, SECONDS, GIGABYTES, COUNT)  # the paper prints wh
 SET_UNITS = ("exponential of nats", "squared distance")
 
 
+def name_scale(unit: str, *, signed: bool = False) -> str:
+    """What stands behind a heading whose numbers are scaled: `` (%)``, `` (points)`` or nothing."""
+    ending = _ending(unit, signed=signed).strip()
+    return f" ({ending})" if ending else ""
+
+
 def is_missing(value: float | None) -> bool:
     """Whether there is no number."""
     return value is None or math.isnan(value)
