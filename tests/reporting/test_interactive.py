@@ -151,6 +151,16 @@ def test_single_subjects_are_drawn_as_the_caption_says(plots, drawn):
     assert set(data["mean"].dropna()) <= seen
 
 
+def test_metrics_without_a_value_or_a_note_are_left_out(drawn, tmp_path):
+    data = drawn["metrics"].data.assign(note=None)
+    data.loc[data["metric"] == "ssim", "mean"] = float("nan")
+    data.to_csv(tmp_path / "metrics.csv", index=False)
+    plot = interactive.plot_figure("metrics", tmp_path / "metrics.csv", HEADINGS)
+    titles = [title["text"] for title in plot["layout"]["annotations"]]
+    assert "<b>PixCorr ↑</b>" in titles and "<b>SSIM ↑</b>" not in titles
+    assert len(titles) == data["metric"].nunique() - 1
+
+
 def test_shares_stand_in_percent_and_their_differences_in_points(plots, drawn):
     titles = [title["text"] for title in plots["metrics"]["layout"]["annotations"]]
     assert "<b>Judge(lite_early) ↑ (%)</b>" in titles and "<b>PixCorr ↑</b>" in titles

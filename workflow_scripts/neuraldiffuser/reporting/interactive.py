@@ -55,10 +55,11 @@ def plot_differences(data: pd.DataFrame) -> dict[str, Any]:
 
 def plot_metrics(data: pd.DataFrame) -> dict[str, Any]:
     """A panel per metric: a point with its interval per variant, small marks for its subjects."""
+    data = data.dropna(subset=["mean"])
     whole = data[data["subject"] == "all"]
     panels = _list_panels(whole, panel="heading", series="label", value="mean")
-    alone = labels.scale(data[data["subject"] != "all"].dropna(subset=["mean"]), ["mean"])
-    for (_, traces), metric in zip(panels, dict.fromkeys(whole.dropna()["metric"]), strict=True):
+    alone = labels.scale(data[data["subject"] != "all"], ["mean"])
+    for (_, traces), metric in zip(panels, dict.fromkeys(whole["metric"]), strict=True):
         rows = alone[alone["metric"] == metric]
         traces.append(
             {
