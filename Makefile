@@ -41,7 +41,7 @@ demo-released: $(READY) ## the miniature under the reading of the released code
 	@$(RUN) --configfile config/fidelity/released.yaml config/mini.yaml config/mini_released.yaml
 	@echo "Done. Open results/mini_released/report.html"
 
-fidelity: $(READY) ## measures the switches of docs/fidelity.md on a smaller miniature (an hour on two cores)
+fidelity: $(READY) ## measures the switches of docs/fidelity.md on a smaller miniature (up to an hour and a half)
 	@$(RUN) fidelity $(MINIATURE) config/mini_fidelity.yaml
 	@cp results/fidelity/fidelity/effects.json resources/fidelity_effects.json
 	@$(BIN)/python -m neuraldiffuser.config.fidelity

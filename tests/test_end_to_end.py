@@ -270,7 +270,7 @@ def test_a_decoder_trained_by_two_processes_is_the_same(world, tmp_path):
 
 def test_switches_are_measured_within_the_hours_and_once(world, results):
     """Copies of the world, in which Snakemake reruns what the key touches and nothing else."""
-    hours = {"fidelity": {"hours": 0.15}}
+    hours = {"fidelity": {"hours": 0.12}}
     answer = world.snakemake("fidelity", changes=hours)
     assert answer.succeeded, answer.text[-4000:]
     effects = storage.read_json(results / "fidelity/effects.json")["switches"]

@@ -3,11 +3,14 @@
 from dataclasses import replace
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from neuraldiffuser.config import fidelity
 from neuraldiffuser.config.fidelity import SWITCHES, fidelity_page, name_reading
 from neuraldiffuser.config.root import Config
+from neuraldiffuser.config.validation import validate
+from neuraldiffuser.evaluation.switches import merge
 
 
 def with_value(key, value):
@@ -86,9 +89,20 @@ def test_the_budget_takes_contested_switches_first_and_leaves_out_what_does_not_
     chosen = fidelity.choose_within(keys, hours=1)
     seconds = fidelity.SECONDS[""] + sum(map(fidelity.expected_seconds, chosen))
     assert 3000 < seconds <= 3600
-    assert fidelity.choose_within(keys, hours=3) == keys
     contested = [fidelity.find_switch(key).contested for key in keys]
     assert contested == sorted(contested, reverse=True)
+
+
+def test_every_switch_fits_into_the_budget_as_it_ships():
+    """On the experiment that `make fidelity` runs."""
+    configuration = Config().model_dump(mode="json")
+    for name in ("fidelity/corrected", "mini", "mini_fidelity"):
+        overlay = yaml.safe_load((fidelity.REPOSITORY / f"config/{name}.yaml").read_text())
+        configuration = merge(configuration, overlay)
+    config = validate(configuration)
+    keys = fidelity.list_to_try(config)
+    assert len(keys) == sum(not switch.unmeasurable for switch in SWITCHES)
+    assert fidelity.choose_within(keys, hours=config.fidelity.hours) == keys
 
 
 def test_the_longest_entry_that_leads_a_key_tells_its_seconds():
