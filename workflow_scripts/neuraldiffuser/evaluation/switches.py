@@ -19,6 +19,7 @@ from neuraldiffuser.evaluation.long_form import average_per_image, read_by_run
 from neuraldiffuser.evaluation.metrics import choose_names, metrics_of
 from neuraldiffuser.evaluation.statistics import adjust_holm, bootstrap_mean, sign_flip_test
 from neuraldiffuser.evaluation.summary import choose_conventions
+from neuraldiffuser.reporting import words
 
 DECODED = "pearson_dimensions"
 ALWAYS = "PixCorr"
@@ -138,7 +139,7 @@ def describe_effect(differences: pd.DataFrame, *, variant: str, level: float) ->
     further = [_tell(row) for row in sure.itertuples()]
     if told:
         return "; ".join([*told, *(further or ["no other difference beyond chance"])])
-    unsure = f"not beyond chance among {len(moved)} metrics"
+    unsure = f"not beyond chance among {words.write_count(len(moved), 'metric')}"
     chance = [f"{_tell(row)}, {unsure}" for row in clearest[:1].itertuples()]
     return "; ".join([f"{_words(variant)} {ALWAYS} the same", *(further or chance)])
 
