@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from reporting.test_tables import make, paper_experiment  # noqa: F401
 
-from neuraldiffuser.reporting import layout, tables, words
+from neuraldiffuser import words
+from neuraldiffuser.reporting import layout, tables
 
 
 @pytest.fixture(params=sorted(tables.TABLES))

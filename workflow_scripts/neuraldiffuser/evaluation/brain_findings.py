@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from neuraldiffuser import words
 from neuraldiffuser.config.evaluation import (
     BootstrapSettings,
     ComparisonSettings,
@@ -20,7 +21,6 @@ from neuraldiffuser.evaluation.findings import (
 )
 from neuraldiffuser.evaluation.metrics import AREAS, EARLY_AREAS, METRICS, OVER_IMAGES, brain_metric
 from neuraldiffuser.evaluation.summary import Values, adjust_families, choose_conventions, compare
-from neuraldiffuser.reporting import words
 
 OF_CEILING = METRICS[brain_metric(EARLY_AREAS[0], OVER_IMAGES, of_ceiling=True)].unit
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from neuraldiffuser import words
 from neuraldiffuser.evaluation.metrics import METRICS, is_detail
 from neuraldiffuser.evaluation.predictors import (
     DECODER,
@@ -14,7 +15,6 @@ from neuraldiffuser.evaluation.predictors import (
     TEST,
 )
 from neuraldiffuser.evaluation.variants import FEATURE_WORDS, OWN
-from neuraldiffuser.reporting import words
 
 R2, PEARSON = "r2_dimensions", "pearson_dimensions"
 TARGET_WORDS = {"vae_latent": "the latent", "clip_text": "the text embedding"}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neuraldiffuser import words
 from neuraldiffuser.config.evaluation import BootstrapSettings, FindingSettings
 from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.evaluation import contrasts, evidence, trends
@@ -27,7 +28,6 @@ from neuraldiffuser.evaluation.predictors import (
 from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
 from neuraldiffuser.evaluation.statistics import bootstrap_mean
 from neuraldiffuser.evaluation.variants import FEATURE_WORDS, GUIDED, OWN, UNGUIDED, WRONG_IMAGE
-from neuraldiffuser.reporting import words
 
 GROUND_TRUTH = "ground_truth_guided"
 CONSISTENCY = "consistency"

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuraldiffuser import storage
+from neuraldiffuser import storage, words
 from neuraldiffuser.config.evaluation import BootstrapSettings
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.evaluation.long_form import average_per_image, read_by_run
 from neuraldiffuser.evaluation.metrics import choose_names, metrics_of
 from neuraldiffuser.evaluation.statistics import adjust_holm, bootstrap_mean, sign_flip_test
 from neuraldiffuser.evaluation.summary import choose_conventions
-from neuraldiffuser.reporting import words
 
 DECODED = "pearson_dimensions"
 ALWAYS = "PixCorr"

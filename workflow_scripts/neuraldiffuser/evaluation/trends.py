@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from neuraldiffuser import words
 from neuraldiffuser.evaluation.sweep import CONTENT, DETAIL, QUALITY, SCALE, STRENGTH
 from neuraldiffuser.evaluation.variants import OWN
-from neuraldiffuser.reporting import words
 
 
 @dataclass(frozen=True)

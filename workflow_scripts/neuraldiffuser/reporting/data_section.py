@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from neuraldiffuser import storage
+from neuraldiffuser import storage, words
 from neuraldiffuser.nsd import rois
 from neuraldiffuser.nsd.data_card import NO_SESSION, REPEATS, DataCard
-from neuraldiffuser.reporting import regions, words
+from neuraldiffuser.reporting import regions
 from neuraldiffuser.reporting.layout import Cell, Line, Part
 
 REGIONS = {region: name for region, (name, _) in regions.REGIONS.items()}

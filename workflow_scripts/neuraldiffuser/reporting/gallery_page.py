@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from neuraldiffuser import storage
+from neuraldiffuser import storage, words
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.long_form import ALL_REPEATS
 from neuraldiffuser.evaluation.metrics import Metric, list_ensembled, metrics_of
-from neuraldiffuser.reporting import labels, words
+from neuraldiffuser.reporting import labels
 from neuraldiffuser.reporting.sources import Sources
 from neuraldiffuser.reporting.style import variant_colours
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from neuraldiffuser import storage
-from neuraldiffuser.reporting import labels, plots, style, words
+from neuraldiffuser import storage, words
+from neuraldiffuser.reporting import labels, plots, style
 from neuraldiffuser.reporting.sweep_figures import ASPECTS, CONTROL_LABELS, CONTROLS
 
 Trace = dict[str, Any]

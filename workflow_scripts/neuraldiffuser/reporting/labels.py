@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import pandas as pd
 
+from neuraldiffuser import words
 from neuraldiffuser.config.evaluation import Judge
 from neuraldiffuser.config.reconstruction import Selection, Term, Variant
 from neuraldiffuser.config.report import Presentation
@@ -18,7 +19,6 @@ from neuraldiffuser.evaluation.metrics import (
 )
 from neuraldiffuser.evaluation.predictors import DECODER, RIDGE, SCRATCH
 from neuraldiffuser.evaluation.retrieval import VOTE
-from neuraldiffuser.reporting import words
 
 LOW, HIGH, REPEATS, BRAIN, RETRIEVED, QUALITY, SIZE, COST = (
     "Low level",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from neuraldiffuser.reporting import words
+from neuraldiffuser import words
 from neuraldiffuser.reporting.labels import ARROWS, CHOSEN, GROUPS, SCORED, SINGLE
 from neuraldiffuser.reporting.published import PAPER
 from neuraldiffuser.reporting.tables import MARKS, OURS, PENDING, Table

@@ -1,10 +1,11 @@
 """How the experiment was made, in words generated from the configuration that was used."""
 
+from neuraldiffuser import words
 from neuraldiffuser.config.decoder import DecoderSettings
 from neuraldiffuser.config.description import Description
 from neuraldiffuser.config.evaluation import Evaluation
 from neuraldiffuser.config.targets import TargetSettings
-from neuraldiffuser.reporting import labels, words
+from neuraldiffuser.reporting import labels
 
 NORMALISATIONS = {
     "global_training": "normalised with the mean and deviation of all its training trials",

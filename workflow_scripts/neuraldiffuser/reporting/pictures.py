@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from neuraldiffuser import storage
+from neuraldiffuser import storage, words
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.diffusion.store import pick_chosen
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.nsd.stimuli import read_images
-from neuraldiffuser.reporting import labels, sheets, words
+from neuraldiffuser.reporting import labels, sheets
 from neuraldiffuser.reporting.result import Figure
 from neuraldiffuser.reporting.sources import Sources, find_files
 

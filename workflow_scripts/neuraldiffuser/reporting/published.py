@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from neuraldiffuser import storage
+from neuraldiffuser import storage, words
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.metrics import brain_metric
 from neuraldiffuser.evaluation.predictors import DECODER, is_guidance
-from neuraldiffuser.reporting import labels, words
+from neuraldiffuser.reporting import labels
 
 PAPER = "paper"
 PUBLISHED = "as published"

@@ -11,10 +11,11 @@ from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from neuraldiffuser import words
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.nsd import rois
 from neuraldiffuser.nsd.selection import Selection
-from neuraldiffuser.reporting import style, words
+from neuraldiffuser.reporting import style
 from neuraldiffuser.reporting.result import Figure
 
 REGIONS = {  # region: (name, colour)

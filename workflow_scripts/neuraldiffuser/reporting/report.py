@@ -16,7 +16,7 @@ import pandas as pd
 import plotly.offline
 from markupsafe import Markup
 
-from neuraldiffuser import storage
+from neuraldiffuser import storage, words
 from neuraldiffuser.config.base import lookup
 from neuraldiffuser.config.description import Description
 from neuraldiffuser.config.fidelity import (
@@ -29,7 +29,7 @@ from neuraldiffuser.config.fidelity import (
 )
 from neuraldiffuser.evaluation.findings import tell_numbers
 from neuraldiffuser.nsd.data_card import DataCard
-from neuraldiffuser.reporting import data_section, labels, layout, tables, words
+from neuraldiffuser.reporting import data_section, labels, layout, tables
 from neuraldiffuser.reporting.interactive import plot_figure
 from neuraldiffuser.reporting.methods import write_methods
 from neuraldiffuser.reporting.models_table import list_models

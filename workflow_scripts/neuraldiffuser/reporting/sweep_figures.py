@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.lines import Line2D
 
+from neuraldiffuser import words
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation import sweep, trends
-from neuraldiffuser.reporting import labels, plots, style, words
+from neuraldiffuser.reporting import labels, plots, style
 from neuraldiffuser.reporting.result import Figure
 from neuraldiffuser.reporting.sources import Sources
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from neuraldiffuser import storage
+from neuraldiffuser import storage, words
 from neuraldiffuser.config.reconstruction import STIMULUS
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.contrasts import CONTROLS, parse_retrieval
 from neuraldiffuser.evaluation.metrics import AREAS, brain_metric
 from neuraldiffuser.evaluation.predictors import DECODER, TEST
 from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
-from neuraldiffuser.reporting import costs, labels, published, words
+from neuraldiffuser.reporting import costs, labels, published
 from neuraldiffuser.reporting.decoder_sizes import measure_size
 from neuraldiffuser.reporting.published import (
     ENTRY,

@@ -1,6 +1,6 @@
 import pytest
 
-from neuraldiffuser.reporting import words
+from neuraldiffuser import words
 
 
 @pytest.mark.parametrize(
