@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from neuraldiffuser import storage
+from neuraldiffuser import storage, words
 from neuraldiffuser.config.reconstruction import STIMULUS
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.metrics import AREAS, brain_metric
@@ -26,7 +26,6 @@ from neuraldiffuser.reporting import (
     plots,
     style,
     sweep_figures,
-    words,
 )
 from neuraldiffuser.reporting.result import Figure
 from neuraldiffuser.reporting.sources import Sources
