@@ -661,8 +661,8 @@ def test_from_values_to_findings(folder, guided, embeddings, decoding, path_to_v
     holds = {claim["name"]: claim["holds"] for claim in findings["claims"]}
     assert holds["guided minus unguided is above zero: PixCorr"]
     assert holds["mean noise ceiling of subj01's voxels lies between 20 and 40 % of variance"]
-    assert holds["accuracy of subj01's encoder in V1 is at least 0.8"]
-    assert not holds["accuracy of subj01's encoder in V2 is at least 0.8"]
+    assert holds["accuracy of subj01's encoder in V1 is at least 80.0 % of the noise ceiling"]
+    assert not holds["accuracy of subj01's encoder in V2 is at least 80.0 % of the noise ceiling"]
     nearest = "brain correlation of the stimulus minus that of guided, the nearest of 2 variants"
     assert holds[f"{nearest}, is above zero: V1"]
     sentences = [found.get("sentence", "") for found in findings["observations"]]
