@@ -3,11 +3,12 @@
 
 from neuraldiffuser.config.fidelity import choose_within, expected_seconds, list_to_try
 
-TRIED = choose_within(list_to_try(CONFIG), hours=CONFIG.fidelity.hours)
+MEASURABLE = list_to_try(CONFIG)
+TRIED = choose_within(MEASURABLE, hours=CONFIG.fidelity.hours)
 
 
 wildcard_constraints:
-    switch=match_any(list_to_try(CONFIG)),
+    switch=match_any(MEASURABLE),
 
 
 localrules:
@@ -68,7 +69,7 @@ rule collect_fidelity:
     params:
         settings=settings("collect_fidelity"),
         code=code_id("collect_fidelity"),
-        left_out=[key for key in list_to_try(CONFIG) if key not in TRIED],
+        left_out=[key for key in MEASURABLE if key not in TRIED],
     message:
         f"collects what {len(TRIED)} switches do, expected to take "
         f"{sum(map(expected_seconds, ('', *TRIED))) / 60:.0f} of {60 * CONFIG.fidelity.hours:.0f} minutes"

@@ -85,6 +85,11 @@ def write_p(p_value: float) -> str:
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
 
 
+def write_name(name: str) -> str:
+    """A name of the configuration in a sentence: ``ground truth guided``."""
+    return name.replace("_", " ")
+
+
 def capitalise(text: str) -> str:
     """The text with its first letter as a capital, and no other changed."""
     return text[:1].upper() + text[1:]

@@ -93,9 +93,10 @@ def estimate_upper_bound(
         if len(rows):
             row = rows.loc[rows["low"].idxmin()]
             name = (
-                f"brain correlation of the stimulus minus that of {row['variant_b']}, the nearest "
-                f"of {len(rows)} variants, is above zero: {row['label']}"
-            ).replace("_", " ")
+                "brain correlation of the stimulus minus that of "
+                f"{words.write_name(row['variant_b'])}, the nearest of {len(rows)} variants, is "
+                f"above zero: {row['label']}"
+            )
             yield estimate_difference(row, name)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from neuraldiffuser import words
-from neuraldiffuser.evaluation.metrics import METRICS, is_detail
+from neuraldiffuser.evaluation.metrics import is_detail, is_of_brain
 from neuraldiffuser.evaluation.predictors import (
     DECODER,
     GUIDANCE,
@@ -35,7 +35,7 @@ def tell_evidence(
     Returns:
         The row of the most telling difference and the sentence, for each.
     """
-    judged = gains["variant"].isin(list(guided_by_encoder)) & gains["metric"].map(_is_of_brain)
+    judged = gains["variant"].isin(list(guided_by_encoder)) & gains["metric"].map(is_of_brain)
     shown = gains[~gains["metric"].map(is_detail) & ~judged]
     for (_, variant), rows in shown.groupby(["of", "variant"], sort=False):
         better, worse = rows[_find_better(rows)], rows[_find_better(rows, sign=-1)]
@@ -46,10 +46,6 @@ def tell_evidence(
         yield (contrary if len(contrary) else rows).iloc[0], sentence
 
 
-def _is_of_brain(metric: str) -> bool:
-    return metric in METRICS and METRICS[metric].kind == "brain"
-
-
 def _find_better(rows: pd.DataFrame, sign: int = 1) -> pd.Series:
     """Which intervals lie wholly on the better side of zero, or on the worse one (-1)."""
     rises = rows["direction"].map({"higher": sign, "lower": -sign}) > 0
@@ -57,12 +53,11 @@ def _find_better(rows: pd.DataFrame, sign: int = 1) -> pd.Series:
 
 
 def _tell_own(variant: str, rows: pd.DataFrame, better: pd.DataFrame, worse: pd.DataFrame) -> str:
-    name = variant.replace("_", " ")
     gained = [f"{_name_metric(row)} ({words.write_p(row.p_holm)})" for row in better.itertuples()]
     lost = [_tell_change(row) for row in worse.itertuples()]
     improved = f": {words.join_words(gained)}" if gained else ""
     return (
-        f"Beside no guidance, {name} measurably improves {len(better)} of "
+        f"Beside no guidance, {words.write_name(variant)} measurably improves {len(better)} of "
         f"{words.write_count(len(rows), 'measure')}{improved}. It worsens "
         f"{words.join_words(lost) if lost else 'none'}."
     )
@@ -89,7 +84,7 @@ def _tell_change(row: Any) -> str:
 
 
 def _name_metric(row: Any) -> str:
-    return f"brain correlation in {row.label}" if _is_of_brain(row.metric) else row.label
+    return f"brain correlation in {row.label}" if is_of_brain(row.metric) else row.label
 
 
 def tell_scale(decoding: Mapping[str, pd.DataFrame]) -> Iterable[tuple[pd.Series, str]]:

@@ -13,9 +13,9 @@ from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.evaluation import contrasts, evidence, trends
 from neuraldiffuser.evaluation.metrics import (
     EARLY_AREAS,
-    METRICS,
     brain_metric,
     is_detail,
+    is_of_brain,
 )
 from neuraldiffuser.evaluation.predictors import (
     DECODER,
@@ -218,13 +218,17 @@ def _is_about(difference: Difference, row: Any) -> bool:
 def _warn_of_judge(row: Any, guided_by_encoder: Collection[str]) -> str:
     """What to say of a brain correlation whose judge guided the images."""
     judged = {row.variant_a, row.variant_b} & set(guided_by_encoder)
-    is_brain = row.metric in METRICS and METRICS[row.metric].kind == "brain"
-    return "(guided by the encoder that scores it)" if judged and is_brain else ""
+    told = judged and is_of_brain(row.metric)
+    return "(guided by the encoder that scores it)" if told else ""
 
 
 def _compare_variants(row: Any, promised: str) -> Estimate:
-    parts = [_words(row.variant_a), "minus", _words(row.variant_b), promised]
-    return estimate_difference(row, f"{' '.join(part for part in parts if part)}: {row.label}")
+    named = f"{_name_pair(row.variant_a, row.variant_b)} {promised}".rstrip()
+    return estimate_difference(row, f"{named}: {row.label}")
+
+
+def _name_pair(first: str, second: str) -> str:
+    return f"{words.write_name(first)} minus {words.write_name(second)}"
 
 
 def estimate_difference(row: Any, name: str) -> Estimate:
@@ -240,10 +244,6 @@ def estimate_difference(row: Any, name: str) -> Estimate:
         is_difference=True,
         p_holm=None if words.is_missing(p_holm) else float(p_holm),
     )
-
-
-def _words(variant: str) -> str:
-    return variant.replace("_", " ")
 
 
 def claim(estimate: Estimate, rule: Rule) -> dict[str, Any]:
@@ -262,7 +262,7 @@ def observe_evidence(
         guided_by_encoder: variants that the encoder guided, which scores brain correlations.
     """
     for row, sentence in evidence.tell_evidence(gains, guided_by_encoder):
-        name = f"{_words(row['variant'])} minus {_words(row['reference'])}, over all measures"
+        name = f"{_name_pair(row['variant'], row['reference'])}, over all measures"
         observed = estimate_difference(row, f"{name}: {row['label']}").observe()
         yield observed | {"sentence": sentence, "about": GUIDANCE}
 
@@ -270,7 +270,7 @@ def observe_evidence(
 def observe_scale(decoding: Mapping[str, pd.DataFrame]) -> Iterable[dict[str, Any]]:
     """Where the decoder's R² lies below that of always answering with the mean feature."""
     for row, sentence in evidence.tell_scale(decoding):
-        name = f"R² over images of {row['subject']}'s {_words(row['target'])}"
+        name = f"R² over images of {row['subject']}'s {words.write_name(row['target'])}"
         ends = row["value"], row["low"], row["high"], row["n"]
         observed = Estimate(name, *ends, "share of variance").observe()
         yield observed | {"sentence": sentence, "about": DECODERS}
@@ -289,7 +289,7 @@ def observe_guidance(gains: pd.DataFrame, metrics: Iterable[str]) -> Iterable[di
             own = next((row for row in told if row.features == OWN), None)
             controls = [row for row in told if row.features != OWN]
             if own and controls:
-                name = f"{_words(variant)} minus {_words(own.reference)}, beside its controls"
+                name = f"{_name_pair(variant, own.reference)}, beside its controls"
                 observed = estimate_difference(own, f"{name}: {own.label}").observe()
                 yield observed | {"sentence": tell_controls(own, controls), "about": GUIDANCE}
 
@@ -298,7 +298,7 @@ def tell_controls(own: Any, controls: Iterable[Any]) -> str:
     """A gain by guidance and those under its controls; of consistency, what it cannot prove."""
     changes = [f"by {FEATURE_WORDS[row.features]} {_write_change(row)}" for row in (own, *controls)]
     sentence = (
-        f"{own.label} of {_words(own.variant)} beside no guidance: guided "
+        f"{own.label} of {words.write_name(own.variant)} beside no guidance: guided "
         f"{', '.join(changes[:-1])} and {changes[-1]} ({own.n} images)."
     )
     return f"{sentence} {_judge_consistency(controls)}" if own.metric == CONSISTENCY else sentence
@@ -333,7 +333,8 @@ def observe_sweep(swept: pd.DataFrame) -> Iterable[dict[str, Any]]:
     for told in trends.tell_lines(swept):
         row = told.row
         place = trends.write_place(row["line"], row["place"])
-        name = f"sweep of {row['line']}: {_words(row['variant'])} ({place}) minus no guidance"
+        guided = f"{words.write_name(row['variant'])} ({place})"
+        name = f"sweep of {row['line']}: {guided} minus no guidance"
         observed = estimate_difference(row, f"{name}: {row['label']}").observe()
         yield observed | {"sentence": told.sentence, "about": SWEEP}
 

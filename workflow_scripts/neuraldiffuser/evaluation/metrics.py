@@ -98,6 +98,11 @@ def is_detail(name: str) -> bool:
     return name.endswith(tuple(detailed("", each) for each in CONVENTIONS["identification"]))
 
 
+def is_of_brain(name: str) -> bool:
+    """Whether a metric is a brain correlation."""
+    return name in METRICS and METRICS[name].kind == "brain"
+
+
 def brain_metric(
     area: str, direction: str = "", *, of_ceiling: bool = False, judged: bool = False
 ) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from neuraldiffuser.errors import DataError
 
 FEWEST = 3  # images that have a kernel distance
+FEWEST_OF_HALVES = 4  # images whose halves have covariances
 HALVINGS = 5  # of the stimuli, to tell the bias of the Frechet distance
 SPLITS = 10  # of the images, as in Salimans et al. (2016)
 
@@ -89,16 +90,20 @@ def kernel_distance(stimuli: Tensor, reconstructions: Tensor) -> Tensor:
         DataError: fewer than three images.
     """
     number = len(stimuli)
-    if number < FEWEST:
-        raise DataError(
-            f"a kernel distance needs {FEWEST} images, but there are only {number}; raise "
-            "minimum_images of this judge."
-        )
+    _require_images("a kernel distance", FEWEST, number)
     across = _kernel(stimuli, reconstructions)
     pairs = _kernel(stimuli, stimuli) + _kernel(reconstructions, reconstructions)
     pairs = (pairs - across - across.T).fill_diagonal_(0)
     means = pairs.sum(dim=1) / (number - 1)
     return (2 * (number - 1) * means - number * means.mean()) / (number - 2)
+
+
+def _require_images(what: str, needed: int, number: int) -> None:
+    if number < needed:
+        raise DataError(
+            f"{what} needs {needed} images, but there are only {number}; raise minimum_images of "
+            "this judge."
+        )
 
 
 def _kernel(first: Tensor, second: Tensor) -> Tensor:
@@ -120,11 +125,7 @@ def describe_frechet_bias(stimuli: Tensor) -> str:
         DataError: fewer than four images, whose halves have no covariance.
     """
     number, features = stimuli.shape
-    if number < 4:
-        raise DataError(
-            f"the bias of a Frechet distance needs 4 images, but there are only {number}; raise "
-            "minimum_images of this judge."
-        )
+    _require_images("the bias of a Frechet distance", FEWEST_OF_HALVES, number)
     halves = np.mean([_distance_of_halves(stimuli, seed) for seed in range(HALVINGS)])
     rank = f"; rank at most {number - 1} of {features}" if number <= features else ""
     return (

@@ -152,6 +152,15 @@ def aggregate(
     return joined.assign(repeats=joined["variant"].map(repeats))[AGGREGATION]
 
 
+def judge_differences(
+    differences: pd.DataFrame, bootstrap: BootstrapSettings
+) -> Iterator[tuple[str, float, float, float, float]]:
+    """Metric, mean, ends of its interval, and p of random signs, of differences by image (n, k)."""
+    values = differences.to_numpy()
+    found, p_values = bootstrap_mean(values, bootstrap), sign_flip_test(values, bootstrap)
+    return zip(differences, found.estimate, found.low, found.high, p_values, strict=True)
+
+
 def compare(
     values: Values,
     *,
@@ -176,12 +185,7 @@ def compare(
     rows = []
     for name, pair in comparisons.items():
         for differences in _differences(pooled, pair):
-            found = bootstrap_mean(differences.to_numpy(), bootstrap)
-            p_values = sign_flip_test(differences.to_numpy(), bootstrap)
-            ends = zip(
-                differences.columns, found.estimate, found.low, found.high, p_values, strict=True
-            )
-            for metric, mean, low, high, p_value in ends:
+            for metric, mean, low, high, p_value in judge_differences(differences, bootstrap):
                 head = (name, pair.first, pair.second, metric, metrics[metric].label)
                 tail = (p_value, metrics[metric].unit, metrics[metric].direction)
                 rows.append((*head, mean, low, high, len(differences), *tail))

@@ -5,7 +5,7 @@ training of the same decoders would move, it does not tell.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from neuraldiffuser.config.evaluation import BootstrapSettings
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.evaluation.long_form import average_per_image, read_by_run
 from neuraldiffuser.evaluation.metrics import choose_names, metrics_of
-from neuraldiffuser.evaluation.statistics import adjust_holm, bootstrap_mean, sign_flip_test
-from neuraldiffuser.evaluation.summary import choose_conventions
+from neuraldiffuser.evaluation.statistics import adjust_holm
+from neuraldiffuser.evaluation.summary import choose_conventions, judge_differences
 
 DECODED = "pearson_dimensions"
 ALWAYS = "PixCorr"
@@ -95,22 +95,17 @@ def compare_worlds(
     """
     differences: dict[str, list[pd.DataFrame]] = {}
     for name in sorted(baseline.keys() & changed.keys()):
-        what = _words(name.partition("/")[0])
+        what = words.write_name(name.partition("/")[0])
         metrics = baseline[name].columns.intersection(changed[name].columns, sort=False)
         both = changed[name][metrics] - baseline[name][metrics]
         differences.setdefault(what, []).append(both.dropna())
     tables = {what: pd.concat(found).groupby(level=0).mean() for what, found in differences.items()}
-    rows = [row for what, table in tables.items() for row in _summarise(what, table, bootstrap)]
+    rows = [
+        (what, *found, len(table))
+        for what, table in tables.items()
+        for found in judge_differences(table, bootstrap)
+    ]
     return pd.DataFrame(rows, columns=COLUMNS).sort_values(["of", "metric"], ignore_index=True)
-
-
-def _summarise(
-    what: str, differences: pd.DataFrame, bootstrap: BootstrapSettings
-) -> Iterator[tuple[Any, ...]]:
-    found = bootstrap_mean(differences.to_numpy(), bootstrap)
-    p_values = sign_flip_test(differences.to_numpy(), bootstrap)
-    ends = zip(differences, found.estimate, found.low, found.high, p_values, strict=True)
-    return ((what, *row, len(differences)) for row in ends)
 
 
 def describe_effect(differences: pd.DataFrame, *, variant: str, level: float) -> str:
@@ -129,7 +124,7 @@ def describe_effect(differences: pd.DataFrame, *, variant: str, level: float) ->
     if moved.empty:
         return SAME
     moved = moved.assign(p=adjust_holm(moved["p"].to_numpy()))
-    is_first = (moved["of"] == _words(variant)) & (moved["metric"] == ALWAYS)
+    is_first = (moved["of"] == words.write_name(variant)) & (moved["metric"] == ALWAYS)
     told = [_tell(row) for row in moved[is_first].itertuples()]
     others = moved[~is_first]
     width = (others["high"] - others["low"]).clip(lower=np.finfo(float).tiny)
@@ -140,11 +135,7 @@ def describe_effect(differences: pd.DataFrame, *, variant: str, level: float) ->
         return "; ".join([*told, *(further or ["no other difference beyond chance"])])
     unsure = f"not beyond chance among {words.write_count(len(moved), 'metric')}"
     chance = [f"{_tell(row)}, {unsure}" for row in clearest[:1].itertuples()]
-    return "; ".join([f"{_words(variant)} {ALWAYS} the same", *(further or chance)])
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return "; ".join([f"{words.write_name(variant)} {ALWAYS} the same", *(further or chance)])
 
 
 def _tell(row: Any) -> str:

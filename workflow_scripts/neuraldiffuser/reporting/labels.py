@@ -131,7 +131,7 @@ def label_target(target: str) -> str:
 def label_predictor(name: str) -> str:
     """Who decodes, as words."""
     known = {DECODER: "decoder", RIDGE: "ridge regression", SCRATCH: "from scratch"}
-    return known.get(name) or name.replace("_", " ")
+    return known.get(name) or words.write_name(name)
 
 
 def label_method(method: str) -> str:
@@ -167,7 +167,7 @@ def label_measure(measure: str) -> str:
 
 def label_variant(name: str) -> str:
     """A variant's name as words."""
-    return name.replace("ground_truth_", "ground truth, ").replace("_", " ")
+    return words.write_name(name.replace("ground_truth_", "ground truth, "))
 
 
 def guidance_scale(name: str, variants: Mapping[str, Variant]) -> float | None:
@@ -271,7 +271,7 @@ def label_functions(variant: Variant) -> str:
 def label_function(name: str) -> str:
     """The name of a guidance function."""
     known = {"clip_layers": "CLIP layers", "encoder": "brain encoding", "color": "colours"}
-    return known.get(name) or name.replace("_", " ")
+    return known.get(name) or words.write_name(name)
 
 
 def label_selection(selection: Selection) -> str:

@@ -256,7 +256,7 @@ def _show_part(part: layout.Part) -> dict[str, Any]:
 def show_frame(frame: pd.DataFrame, headings: Sequence[str] | None = None) -> dict[str, Any]:
     """A table of texts for the page."""
     return {
-        "headings": headings or [name.replace("_", " ") for name in frame.columns],
+        "headings": headings or [words.write_name(name) for name in frame.columns],
         "rows": frame.astype(str).to_numpy().tolist(),
     }
 
