@@ -9,8 +9,12 @@ import sys
 
 from snakemake.utils import min_version
 
-min_version("9.19")
+min_version("9.27.1")
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
+
+from snakemake_by_content import decide_by_content
+
+decide_by_content()
 
 
 configfile: f"{workflow.basedir}/config.yaml"

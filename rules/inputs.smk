@@ -2,7 +2,6 @@
 # apart from the rules so that `snakemake --lint` passes.
 
 import re
-from functools import cache
 from pathlib import Path
 
 from neuraldiffuser.config.fidelity import list_variants
@@ -177,26 +176,6 @@ def get_file_to_check(wildcards):
 def get_pin(wildcards, output):
     """What a file must be. Taking the output keeps it from being a reason to rerun."""
     return CONFIG.models.zoo[wildcards.model].files[wildcards.file].model_dump()
-
-
-def get_state(wildcards):
-    """Size and date of a file: with any other, older too, it is checked again."""
-    return plan_state(wildcards.model, wildcards.file)
-
-
-@cache
-def plan_state(name, file):
-    """That state when the run is planned, which Snakemake records even of files yet to be fetched.
-
-    A package's files have none: where snakemake runs, the package need not be installed.
-    """
-    if CONFIG.models.zoo[name].is_packaged:
-        return ""
-    seen = pins.read_seen(get_path_of_receipt(name, file))
-    path = get_file_place(name, file)
-    if pins.is_unchanged(path, seen):
-        return seen["state"]
-    return pins.look(path) or (f"{seen['look']}, then lost" if seen else "")
 
 
 def get_inputs_from_elsewhere(wildcards):

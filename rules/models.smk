@@ -1,7 +1,7 @@
 # Pretrained models: brought here from the sources that models.zoo names, and checked file by file
 # before anything reads them. A file's receipt tells its size and digest. What reads a file waits for
 # its receipt and reruns with it, so neither another folder nor a digest that is pinned later reruns
-# an extraction. Where a file lay and its date are kept beside the receipt, not in it.
+# an extraction. Where a file lay and how it looked are kept beside the receipt, not in it.
 
 FETCHED_MODELS = [name for name, model in CONFIG.models.zoo.items() if model.is_fetched]
 FETCHED_FILES = {
@@ -62,7 +62,6 @@ rule check_model:
     params:
         pin=get_pin,
         place=get_place,
-        state=get_state,
         key="models.zoo.{model}.files.{file}",
         settings=settings("check_model"),
         code=code_id("check_model"),

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from workflow import REPOSITORY, World
 
-from neuraldiffuser import provenance, storage
+from neuraldiffuser import contents, provenance, storage
 
 EVALUATION = {"evaluate_reconstructions", "evaluate_brain", "summarise_evaluation"}
 REPORT = {"derive_findings", "make_table", "make_figure", "write_report"}
@@ -68,7 +68,7 @@ def test_scales_are_calibrated_function_by_function(results):
 def test_every_artefact_has_its_provenance(results):
     for path in sorted(results.rglob("*.h5")) + sorted(results.rglob("*.safetensors")):
         made = storage.read_json(provenance.sidecar_path(path))
-        assert made["sha256"] == provenance.digest_file(path), path
+        assert made["sha256"] == contents.digest(path), path
         assert made["stage"]
         assert made["inputs"]
 

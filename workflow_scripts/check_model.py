@@ -12,7 +12,6 @@ def check_model(
     place: Path | str,
     path_to_receipt: Path | str,
     path_to_seen: Path | str,
-    state: str,
     key: str,
     pin: PinnedFile,
     loader: str,
@@ -22,8 +21,7 @@ def check_model(
     Args:
         place: the file's path, or package://module/path.
         path_to_receipt: where what was found goes, as JSON.
-        path_to_seen: where the file lay, its size and its date go, for whoever plans the next run.
-        state: its size and date as the plan for this check had them.
+        path_to_seen: where the file lay and how it looked go, for whoever plans the next run.
         key: where in the configuration the pin stands.
         pin: what the file must be, as far as that is known.
         loader: of the model.
@@ -32,7 +30,7 @@ def check_model(
         DataError: the file is missing, not the pinned one, or could run code.
     """
     path = places.resolve(place)
-    seen = {"place": str(place), "state": state, "look": pins.look(path)}
+    seen = {"place": str(place), "look": pins.look(path)}
     storage.write_json(path_to_receipt, check.check_file(path, pin, loader=loader, key=key))
     storage.write_json(path_to_seen, seen)
 
@@ -43,7 +41,6 @@ if __name__ == "__main__":
             place=snakemake.params.place,  # noqa: F821
             path_to_receipt=snakemake.output.receipt,  # noqa: F821
             path_to_seen=snakemake.output.seen,  # noqa: F821
-            state=snakemake.params.state,  # noqa: F821
             key=snakemake.params.key,  # noqa: F821
             pin=PinnedFile(**snakemake.params.pin),  # noqa: F821
             **settings,

@@ -6,7 +6,7 @@ share once, and per subject the readout, the voxels it is of and its published a
 
 from pathlib import Path
 
-from neuraldiffuser import provenance, runtime, storage
+from neuraldiffuser import contents, runtime, storage
 from neuraldiffuser.encoding import released_gnet
 
 
@@ -30,7 +30,7 @@ def convert_gnet(*, path_to_checkpoint: Path | str, path_to_encoder: Path | str)
         path_to_encoder,
         released.tensors,
         {
-            "source_sha256": provenance.digest_file(Path(path_to_checkpoint)),
+            "source_sha256": contents.digest(Path(path_to_checkpoint)),
             "network": released_gnet.NETWORK.model_dump(mode="json"),
             "subjects": subjects,
         },

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from neuraldiffuser import provenance, runtime
+from neuraldiffuser import contents, runtime
 from neuraldiffuser.config.models import PinnedFile
 from neuraldiffuser.transfer import whole
 
@@ -26,7 +26,7 @@ def fetch_model(*, path_to_copy: Path | str, file: str, pin: PinnedFile, source:
             "%s is not pinned: to accept no other file, pin {size: %d, sha256: %s}.",
             file,
             Path(path_to_copy).stat().st_size,
-            provenance.digest_file(Path(path_to_copy)),
+            contents.digest(Path(path_to_copy)),
         )
 
 

@@ -32,7 +32,6 @@ from neuraldiffuser.evaluation.switches import (
 )
 
 TABLES = ("images.csv", "brain.csv")
-METADATA = ".snakemake/metadata"  # Snakemake's record of what each file was made with
 
 
 def measure_switch(
@@ -88,9 +87,8 @@ def measure_switch(
 
 
 def copy_world(world: Path, config: Config, *, results: Path, apart: str) -> None:
-    """Copies results, their times and Snakemake's record; what is only read is linked."""
+    """Copies results with what tells how they were made; what is only read is linked."""
     shutil.copytree(results, world / results, ignore=shutil.ignore_patterns(apart))
-    shutil.copytree(METADATA, world / METADATA)
     for name in {config.paths.data, config.paths.models, config.mini.bucket}:
         source = Path(name)
         if not source.is_absolute() and source.exists():

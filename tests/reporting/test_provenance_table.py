@@ -17,8 +17,8 @@ def sign(path, stage, inputs, device="cpu", torch="1.0", seconds=1.0, code=None)
         "stage": stage,
         "device": device,
         "seconds": seconds,
-        "code": code or hashlib.sha256(stage.encode()).hexdigest(),
-        "inputs": dict.fromkeys(inputs),
+        "code": code or {f"{stage}.py": "0123456789ab"},
+        "inputs": [[path, "as it was"] for path in inputs],
     }
     storage.write_json(sidecar_path(path), sidecar | {"software": {"torch": torch}})
 
@@ -48,7 +48,7 @@ def test_digests_are_cut_and_sentences_are_not(tmp_path):
     sign(made, "train", [str(copied)])
     codes = list_stages(trace_sidecars([made])).set_index("stage")["code"]
     assert codes["fetch_file"] == "a verified copy depends on no code"
-    assert codes["train"] == hashlib.sha256(b"train").hexdigest()[:12]
+    assert codes["train"] == hashlib.sha256(b'{"train.py": "0123456789ab"}').hexdigest()[:12]
 
 
 def test_costs_add_up_and_a_job_with_two_outputs_counts_once(tmp_path):

@@ -13,7 +13,8 @@ from neuraldiffuser.errors import ConfigError
 SCRIPTS = Path(__file__).parents[1]
 
 # How a job runs and is recorded, not what it computes: a change here reruns nothing.
-EXECUTION_MODULES = frozenset({"runtime.py", "provenance.py", "identity.py"})
+EXECUTION_MODULES = frozenset({"runtime.py", "provenance.py", "identity.py", "contents.py"})
+DIGITS_PER_MODULE = 12
 # What a stage reads of the configuration is in its settings, worked out before it runs. Only the
 # report computes with the configuration's own code: which reading it is, and what stands where.
 COMPUTING_CONFIGURATION = frozenset({"fidelity.py", "description.py", "report.py"})
@@ -33,20 +34,22 @@ def canonical_json(value: Any) -> str:
 
 @cache
 def code_id(stage: str, *modules: str) -> str:
-    """sha256 over a stage's script and every project module it imports, directly or not.
+    """What identifies a stage's code: canonical JSON of a digest per module.
 
+    Its modules are its script and every project module that this imports, directly or not.
     Comments, docstrings, layout and file dates do not count: the syntax trees are hashed.
 
     Args:
         stage: name of the script.
         modules: what it imports besides by names that its settings hold.
     """
-    digest = hashlib.sha256()
     named = [file for name in modules for file in _files_of(name)]
-    for path in sorted(_modules_behind(SCRIPTS / f"{stage}.py", *named)):
-        digest.update(str(path.relative_to(SCRIPTS)).encode())
-        digest.update(_tree_digest(path))
-    return digest.hexdigest()
+    return canonical_json(
+        {
+            path.relative_to(SCRIPTS).as_posix(): _tree_digest(path)
+            for path in _modules_behind(SCRIPTS / f"{stage}.py", *named)
+        }
+    )
 
 
 def _modules_behind(*starts: Path) -> set[Path]:
@@ -65,8 +68,9 @@ def _tree(path: Path) -> ast.Module:
 
 
 @cache
-def _tree_digest(path: Path) -> bytes:
-    return hashlib.sha256(ast.dump(_without_docstrings(_tree(path))).encode()).digest()
+def _tree_digest(path: Path) -> str:
+    text = ast.dump(_without_docstrings(_tree(path)))
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS_PER_MODULE]
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -1,27 +1,21 @@
 """The sidecar beside every artefact: what made it, from what, with which settings and code."""
 
-import hashlib
 import importlib.metadata
+import json
 import platform
 import subprocess
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from neuraldiffuser import storage
+from neuraldiffuser import contents, storage
+from neuraldiffuser.errors import DataError
+from neuraldiffuser.identity import canonical_json
 
 REPOSITORY = Path(__file__).parents[2]
 SIDECAR_SUFFIX = ".provenance.json"
-LARGEST_TO_DIGEST = 1 << 26  # bytes; a tenth of a second
 PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "h5py", "snakemake")
-
-
-def digest_file(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sidecar_path(path: Path) -> Path:
@@ -31,11 +25,12 @@ def sidecar_path(path: Path) -> Path:
 
 def write_sidecars(
     *,
-    outputs: list[Path],
-    inputs: list[Path],
+    outputs: Sequence[Path],
+    inputs: Sequence[Path],
     stage: str,
-    settings: dict[str, Any],
-    code: str,
+    settings: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    code: Mapping[str, str] | str,
     device: str,
     seconds: float,
     measured: Mapping[str, Any],
@@ -44,19 +39,21 @@ def write_sidecars(
 
     Args:
         outputs: the artefacts; folders are left out, a file beside each says what stands in it.
-        inputs: what they were made from; folders are left out.
+        inputs: what they were made from, in the order of the rule; folders are left out.
         stage: name of the rule.
         settings: the keys that it read.
-        code: its identity.
+        parameters: what else its rule told it.
+        code: what identifies its code, module by module.
         device: where it computed.
         seconds: how long.
         measured: what only the run could tell, such as how many samples fitted into memory.
     """
     made = {
         "stage": stage,
-        "settings": settings,
+        "settings": dict(settings),
+        "parameters": dict(parameters),
         "code": code,
-        "inputs": {str(path): identify(path) for path in inputs if path.is_file()},
+        "inputs": [[str(path), identify(path)] for path in inputs if path.is_file()],
         "software": _software(),
         "commit": _commit(),
         "device": device,
@@ -64,23 +61,53 @@ def write_sidecars(
         "measured": dict(measured),
     }
     for path in (path for path in outputs if not path.is_dir()):
-        described = {"size": path.stat().st_size, "sha256": digest_file(path)}
+        described = {
+            "size": path.stat().st_size,
+            "sha256": contents.digest(path),
+            "fingerprint": contents.fingerprint(path),
+        }
         storage.write_json(sidecar_path(path), made | described)
+
+
+def read_sidecar(path: Path) -> dict[str, Any] | None:
+    """The provenance of the artefact at ``path``; None if it has none, or none that can be read."""
+    try:
+        return storage.read_json(sidecar_path(path))
+    except DataError:
+        return None
+
+
+def is_as_made(path: Path, sidecar: Mapping[str, Any]) -> bool:
+    """Whether, at a glance, the file at ``path`` is the one that its sidecar describes."""
+    return contents.fingerprint(path) == sidecar.get("fingerprint")
 
 
 def identify(path: Path) -> str:
     """What tells a file from another version of it, without reading a copy of NSD for nothing.
 
-    The sha256 that its own sidecar recorded, or that of a small file; of a large one that the
-    workflow did not make, its size and time of change.
+    The sha256 that its sidecar recorded, while the file is the one that was recorded; otherwise
+    what its contents tell.
     """
-    sidecar, status = sidecar_path(path), path.stat()
-    if sidecar.is_file():
-        return storage.read_json(sidecar)["sha256"]
-    if status.st_size <= LARGEST_TO_DIGEST:
-        return digest_file(path)
-    changed = datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds")
-    return f"{status.st_size} bytes, changed {changed}"
+    sidecar = read_sidecar(path)
+    if sidecar and is_as_made(path, sidecar):
+        return sidecar["sha256"]
+    return contents.identify(path)
+
+
+def read_parameters(parameters: Any) -> dict[str, Any]:
+    """A job's ``settings``, ``code`` and other ``parameters``, as its sidecars hold them.
+
+    Args:
+        parameters: Snakemake's ``params`` of a job: by name, the canonical JSON of its settings,
+            what identifies its code, and what else its rule tells it.
+    """
+    others = dict(parameters.items())
+    settings, code = others.pop("settings"), others.pop("code")
+    return {
+        "settings": json.loads(settings),
+        "code": json.loads(code) if code.startswith("{") else code,
+        "parameters": json.loads(canonical_json(others)),
+    }
 
 
 @cache

@@ -1,6 +1,5 @@
 """What every job shares: its log, its device and threads, progress lines, its provenance."""
 
-import json
 import logging
 import os
 import sys
@@ -137,7 +136,7 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
 
     Args:
         snakemake: the object that Snakemake hands to a script, with ``params.settings`` (canonical
-            JSON of the keys the stage reads) and ``params.code`` (its content identity).
+            JSON of the keys the stage reads) and ``params.code`` (what identifies its code).
 
     Yields:
         The stage's settings as keyword arguments for the script's function.
@@ -163,8 +162,7 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
         outputs=[Path(path) for path in snakemake.output],
         inputs=[Path(path) for path in snakemake.input],
         stage=stage,
-        settings=json.loads(snakemake.params.settings),
-        code=snakemake.params.code,
+        **provenance.read_parameters(snakemake.params),
         device=_execution.device,
         seconds=time.monotonic() - started,
         measured=_measured,

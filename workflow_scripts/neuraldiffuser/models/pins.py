@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from neuraldiffuser import contents
 from neuraldiffuser.config.models import PinnedFile
 from neuraldiffuser.errors import DataError
 
@@ -30,12 +31,8 @@ def require_pinned(path: Path, found: Mapping[str, Any], pin: PinnedFile, *, key
 
 
 def look(path: Path | str) -> str:
-    """What tells, without reading it, that a file is another one: size and date; "": no file."""
-    path = Path(path)
-    if not path.is_file():
-        return ""
-    status = path.stat()
-    return f"{status.st_size} bytes, changed at {status.st_mtime_ns} ns"
+    """What tells, at a glance, that a file is another one: its fingerprint; "": no file."""
+    return contents.fingerprint(path) if Path(path).is_file() else ""
 
 
 def is_unchanged(path: Path | str, seen: Mapping[str, str] | None) -> bool:
@@ -44,7 +41,7 @@ def is_unchanged(path: Path | str, seen: Mapping[str, str] | None) -> bool:
 
 
 def read_seen(path_to_receipt: Path) -> dict[str, str] | None:
-    """What is kept beside a receipt: ``place``, ``look`` and planned ``state`` of its file."""
+    """What is kept beside a receipt: ``place`` and ``look`` of its file."""
     path = path_to_receipt.with_suffix(".seen")
     return json.loads(path.read_text()) if path.is_file() else None
 

@@ -1,17 +1,17 @@
 """Which code, software and devices stand behind a set of files, read from their sidecars."""
 
-import re
+import hashlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from neuraldiffuser import storage
+from neuraldiffuser.identity import canonical_json
 from neuraldiffuser.provenance import sidecar_path
 
-SHORT = 12  # characters of a code identity
-DIGEST = re.compile(r"[0-9a-f]+")
+SHORT = 12  # characters of a digest over a stage's modules
 
 
 def trace_sidecars(paths: Iterable[Path]) -> list[dict]:
@@ -22,7 +22,7 @@ def trace_sidecars(paths: Iterable[Path]) -> list[dict]:
         sidecar = sidecar_path(path)
         if path not in found and sidecar.is_file():
             found[path] = storage.read_json(sidecar)
-            waiting.extend(map(Path, found[path]["inputs"]))
+            waiting.extend(Path(name) for name, _ in found[path]["inputs"])
     return [found[path] for path in sorted(found)]
 
 
@@ -39,9 +39,11 @@ def list_stages(sidecars: Iterable[dict]) -> pd.DataFrame:
     ).reset_index()
 
 
-def _shorten(code: str) -> str:
-    """The beginning of a digest; a stage whose files depend on no code says so in words."""
-    return code[:SHORT] if DIGEST.fullmatch(code) else code
+def _shorten(code: Mapping[str, str] | str) -> str:
+    """One digest over all modules; a stage whose files depend on no code says so in words."""
+    if isinstance(code, str):
+        return code
+    return hashlib.sha256(canonical_json(code).encode()).hexdigest()[:SHORT]
 
 
 def tell_total(sidecars: Iterable[dict]) -> str:
@@ -54,7 +56,8 @@ def list_costs(sidecars: Iterable[dict]) -> pd.DataFrame:
 
     A job that made several files counts once.
     """
-    jobs = {(s["stage"], s["code"], s["seconds"], *s["inputs"]): s for s in sidecars}
+    told = ("stage", "code", "seconds", "inputs")
+    jobs = {canonical_json([s[name] for name in told]): s for s in sidecars}
     rows = [(s["stage"], s["seconds"], s["device"]) for s in jobs.values()]
     table = pd.DataFrame(rows, columns=["stage", "seconds", "device"])
     grouped = table.groupby("stage", sort=True)
