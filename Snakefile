@@ -12,7 +12,7 @@ from snakemake.utils import min_version
 min_version("9.27.1")
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 
-from snakemake_by_content import decide_by_content
+from neuraldiffuser.snakemake_by_content import decide_by_content
 
 decide_by_content()
 

@@ -15,12 +15,12 @@ from snakemake.settings.types import (
     Quietness,
     ResourceSettings,
 )
-from snakemake_by_content import describe_making
 
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.provenance import REPOSITORY
 from neuraldiffuser.reruns import Making
+from neuraldiffuser.snakemake_by_content import describe_making
 
 
 @dataclass(frozen=True)
