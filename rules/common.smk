@@ -36,6 +36,11 @@ def settings(stage):
     return lambda wildcards: stage_settings(stage, CONFIG, dict(wildcards.items()))
 
 
+def untracked(value):
+    """A parameter that decides no result: taking the output keeps it from being a reason to rerun."""
+    return lambda wildcards, output: value
+
+
 def has_gpu():
     """Whether jobs that can use a GPU ask for one."""
     if CONFIG.runtime.device == "auto":

@@ -40,11 +40,12 @@ rule measure_switch:
     params:
         settings=settings("measure_switch"),
         code=code_id("measure_switch"),
-        # Whatever changes the experiment; the budget does not.
-        configuration=lambda wildcards: CONFIG.model_dump_json(
-            exclude={"fidelity", "report"}
+        # Whatever changes the experiment; the budget does not, nor where and how it runs.
+        experiment=CONFIG.model_dump(
+            mode="json", exclude={"fidelity", "report", "runtime", "paths"}
         ),
-        repository=workflow.basedir,
+        configuration=untracked(CONFIG.model_dump_json(exclude={"fidelity", "report"})),
+        repository=untracked(workflow.basedir),
     message:
         "runs this experiment with another value of {wildcards.switch}"
     script:

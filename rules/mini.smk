@@ -58,7 +58,7 @@ rule train_mini_autoencoder:
     params:
         settings=settings("train_mini_autoencoder"),
         code=code_id("train_mini_autoencoder"),
-        checkpoint=f"{CHECKPOINTS}/autoencoder.pt",
+        checkpoint=untracked(f"{CHECKPOINTS}/autoencoder.pt"),
     message:
         "trains the miniature's autoencoder"
     script:
@@ -99,7 +99,7 @@ rule train_mini_clip:
     params:
         settings=settings("train_mini_clip"),
         code=code_id("train_mini_clip"),
-        checkpoint=f"{CHECKPOINTS}/clip.pt",
+        checkpoint=untracked(f"{CHECKPOINTS}/clip.pt"),
     message:
         "trains the miniature's CLIP and text encoder"
     script:
@@ -137,7 +137,7 @@ rule train_mini_denoiser:
     params:
         settings=settings("train_mini_denoiser"),
         code=code_id("train_mini_denoiser"),
-        checkpoint=f"{CHECKPOINTS}/denoiser.pt",
+        checkpoint=untracked(f"{CHECKPOINTS}/denoiser.pt"),
     message:
         "trains the miniature's denoiser and draws a sheet of samples"
     script:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from neuraldiffuser.errors import NeuralDiffuserError
 
-# Each is a module of neuraldiffuser.inspection with add_arguments(parser) and run(arguments) -> int.
+# Modules of neuraldiffuser.inspection, each with add_arguments(parser) and run(arguments) -> int.
 COMMANDS = {
     "explain": "say, key by key, what would run now and why",
     "verify": "compare every artefact on disk with what its sidecar says of it",

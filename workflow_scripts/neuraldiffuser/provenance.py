@@ -15,6 +15,9 @@ from neuraldiffuser.identity import canonical_json
 
 REPOSITORY = Path(__file__).parents[2]
 SIDECAR_SUFFIX = ".provenance.json"
+FOLDER = "folder"  # in place of a digest
+# What a sidecar tells of a file, and of its job, for comparison.
+FIELDS = {"size", "sha256", "fingerprint", "settings", "parameters", "code", "inputs"}
 PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "h5py", "snakemake")
 
 
@@ -39,7 +42,7 @@ def write_sidecars(
 
     Args:
         outputs: the artefacts; folders are left out, a file beside each says what stands in it.
-        inputs: what they were made from, in the order of the rule; folders are left out.
+        inputs: what they were made from, in the order of the rule.
         stage: name of the rule.
         settings: the keys that it read.
         parameters: what else its rule told it.
@@ -53,7 +56,7 @@ def write_sidecars(
         "settings": dict(settings),
         "parameters": dict(parameters),
         "code": code,
-        "inputs": [[str(path), identify(path)] for path in inputs if path.is_file()],
+        "inputs": [[str(path), identify(path)] for path in inputs],
         "software": _software(),
         "commit": _commit(),
         "device": device,
@@ -71,23 +74,36 @@ def write_sidecars(
 
 def read_sidecar(path: Path) -> dict[str, Any] | None:
     """The provenance of the artefact at ``path``; None if it has none, or none that can be read."""
+    sidecar = sidecar_path(path)
     try:
-        return storage.read_json(sidecar_path(path))
-    except DataError:
+        status = sidecar.stat()
+    except OSError:
         return None
+    return _read_sidecar(sidecar, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _read_sidecar(sidecar: Path, _size: int, _changed: int) -> dict[str, Any] | None:
+    try:
+        told = storage.read_json(sidecar)
+    except (DataError, UnicodeDecodeError):
+        return None
+    return told if isinstance(told, dict) and told.keys() >= FIELDS else None
 
 
 def is_as_made(path: Path, sidecar: Mapping[str, Any]) -> bool:
     """Whether, at a glance, the file at ``path`` is the one that its sidecar describes."""
-    return contents.fingerprint(path) == sidecar.get("fingerprint")
+    return contents.fingerprint(path) == sidecar["fingerprint"]
 
 
 def identify(path: Path) -> str:
     """What tells a file from another version of it, without reading a copy of NSD for nothing.
 
     The sha256 that its sidecar recorded, while the file is the one that was recorded; otherwise
-    what its contents tell.
+    what its contents tell. What stands in a folder, a file beside it says.
     """
+    if path.is_dir():
+        return FOLDER
     sidecar = read_sidecar(path)
     if sidecar and is_as_made(path, sidecar):
         return sidecar["sha256"]

@@ -6,15 +6,17 @@ checkout or a lost ``.snakemake`` changes nothing; dates of files never count.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
 from neuraldiffuser import provenance
-from neuraldiffuser.config.stages import STAGES
+from neuraldiffuser.config.stages import STAGES, name_key
 from neuraldiffuser.identity import canonical_json
 
 NOTHING = "nothing"
+DIGITS = 12  # of a digest that is shown
 
 
 @dataclass(frozen=True)
@@ -58,25 +60,29 @@ class Change:
 
 
 def find_changes(making: Making) -> list[Change]:
-    """What tells a job's outputs on disk from what it would make now; empty if they are up to date.
+    """What tells a job's outputs from what it would make now; empty if they are up to date.
 
-    Outputs that are not on disk are left out: whether a job runs for them is Snakemake's to say.
+    Of an output that was deleted after use, its sidecar is compared; where that is gone too, what
+    read the output tells the difference.
     """
-    present = [path for path in making.outputs if path.is_file()]
-    return list(dict.fromkeys(change for path in present for change in _compare(path, making)))
+    files = [path for path in making.outputs if not path.is_dir()]
+    return list(dict.fromkeys(change for path in files for change in _compare(path, making)))
 
 
 def _compare(path: Path, making: Making) -> Iterator[Change]:
     sidecar = provenance.read_sidecar(path)
+    exists = path.is_file()
     if sidecar is None:
-        yield Change("sidecar", str(path), "none that can be read", "needed beside it")
+        if exists:
+            yield Change("sidecar", str(path), "none that can be read", "needed beside it")
         return
-    if not provenance.is_as_made(path, sidecar):
+    if exists and not provenance.is_as_made(path, sidecar):
         yield Change("output", str(path), "as it was made", "another file")
-    named = [name_settings(each, making) for each in (sidecar["settings"], making.settings)]
-    yield from _compare_values("setting", *named)
-    before = {name: sidecar["parameters"].get(name) for name in making.parameters}
-    yield from _compare_values("parameter", before, making.parameters)
+    if sidecar["settings"] != making.settings:
+        named = [name_settings(each, making) for each in (sidecar["settings"], making.settings)]
+        yield from _compare_values("setting", *named)
+    told = {name: sidecar["parameters"].get(name) for name in making.parameters}
+    yield from _compare_values("parameter", *map(dict, map(_flatten, (told, making.parameters))))
     yield from _compare_values("code", *map(_name_modules, (sidecar["code"], making.code)))
     yield from _compare_inputs(sidecar["inputs"], making.inputs)
 
@@ -88,7 +94,7 @@ def name_settings(settings: Mapping[str, Any], making: Making) -> dict[str, Any]
         keys.get(argument, argument).format(**making.wildcards): value
         for argument, value in settings.items()
     }
-    return dict(_flatten(named))
+    return {name_key(key): value for key, value in _flatten(named)}
 
 
 def _flatten(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -120,22 +126,33 @@ def _write(values: Mapping[str, Any], name: str) -> str:
 
 
 def _compare_inputs(before: Sequence[Sequence[str]], now: Sequence[Path]) -> Iterator[Change]:
-    """Differences place by place: what a file holds counts, its name does not.
+    """Differences in order: what a file holds counts, its name does not.
 
-    An input that is not on disk was deleted after use: what its sidecar tells counts.
+    Of an input that was deleted after use, what its sidecar tells counts.
     """
-    read = [path for path in now if not path.is_dir()]
-    for then, path in zip_longest(before, read):
-        if path is None:
-            yield Change("input", then[0], "read", "no longer read")
-        elif then is None:
-            yield Change("input", str(path), "not read", "read")
-        elif (identity := _identify(path)) not in (None, then[1]):
-            yield Change("input", str(path), then[1], identity)
+    names, then = [name for name, _ in before], [identity for _, identity in before]
+    found = [_identify(path) for path in now]
+    if then == found:
+        return
+    steps = SequenceMatcher(a=then, b=found, autojunk=False).get_opcodes()
+    for step, first, last, start, stop in steps:
+        if step == "equal":
+            continue
+        for old, new in zip_longest(range(first, last), range(start, stop)):
+            if new is None:
+                yield Change("input", names[old], "read", "no longer read")
+            elif old is None:
+                yield Change("input", str(now[new]), "not read", "read")
+            else:
+                yield Change("input", str(now[new]), *map(_shorten, (then[old], found[new])))
 
 
-def _identify(path: Path) -> str | None:
-    if path.is_file():
+def _shorten(identity: str) -> str:
+    return identity.split()[-1][:DIGITS]
+
+
+def _identify(path: Path) -> str:
+    if path.exists():
         return provenance.identify(path)
     sidecar = provenance.read_sidecar(path)
-    return sidecar["sha256"] if sidecar else None
+    return sidecar["sha256"] if sidecar else NOTHING

@@ -6,6 +6,7 @@ the stages that depend on it.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -235,6 +236,38 @@ STAGES: dict[str, dict[str, str]] = {
         "description": "description",
     },
 }
+
+# Which keys of the configuration stand behind what stages read of sections that only derive others.
+DERIVED_KEYS = {
+    r"(pretraining|finetuning)_recipes\.\w+\.budget": r"decoder.\1",
+    r"\w+_recipes\.\w+\.seed": "seed",
+    r"\w+_recipes\.\w+": "decoder",
+    r"alignments\.\w+": "decoder.prediction.alignment",
+    r"decoder\.prior_sampling": "decoder.prediction",
+    r"(guiding|calibrating)\.\w+\.clip_image": "targets.clip_image",
+    r"(guiding|calibrating)\.\w+\.missing_repeats": "voxels.missing_repeats",
+    r"reconstruction\.(image|calibration)_settings\.\w+": "reconstruction",
+    r"reconstruction\.(resolved|calibrated)_variants": "reconstruction.variants",
+    r"evaluation\.(measures|conventions)": "evaluation",
+    r"nsd\.sessions_used": "nsd.sessions",
+    r"nsd\.sessions_missing": "nsd.missing_sessions",
+    r"presentation\.(variants|selections|run)": r"reconstruction.\1",
+    r"presentation\.(judges|identification|brain_correlation)": r"evaluation.\1",
+    r"presentation\.interval_level": "evaluation.bootstrap.level",
+    r"presentation\.(report|subjects)": r"\1",
+    r"description\.betas": "nsd.betas",
+    r"description\.used_models": "models.zoo",
+    r"description\.(\w+)": r"\1",
+}
+
+
+def name_key(key: str) -> str:
+    """The key of the configuration that stands behind one that a stage reads."""
+    for derived, behind in DERIVED_KEYS.items():
+        named, found = re.subn(rf"^{derived}\b", behind, key)
+        if found:
+            return named
+    return key
 
 
 def stage_settings(

@@ -1,4 +1,4 @@
-"""``neuraldiffuser verify``: whether every artefact on disk is the one that its sidecar describes."""
+"""``neuraldiffuser verify``: whether every artefact on disk is what its sidecar says it is."""
 
 import os
 import sys
