@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+from snakemake.iocontainers import Params
+
 from neuraldiffuser import runtime
 
 shipped, random = map(Path, sys.argv[1:])
@@ -15,7 +17,7 @@ with runtime.job(
         rule="describe_voxels",  # a stage without settings
         wildcards=[],
         log=[random / "log.txt"],
-        params=SimpleNamespace(settings="{}", code=""),
+        params=Params(fromdict={"settings": "{}", "code": ""}),
         resources={},
         threads=1,
         input=[],

@@ -21,7 +21,7 @@ def test_conda_environment_holds_the_same_pins():
 
 @pytest.mark.parametrize("pin", pins())
 def test_every_requirement_is_pinned(pin):
-    assert "==" in pin or pin == "snakemake>=9.19,<10"
+    assert "==" in pin
 
 
 def test_slurm_profile_repeats_what_belongs_to_the_workflow():

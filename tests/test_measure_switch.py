@@ -18,15 +18,29 @@ from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.switches import merge
 
 TOY = '''
-import json
+from pathlib import Path
 
-def write(path, header, row):
-    """Twenty images, no two alike."""
+from neuraldiffuser.provenance import read_parameters, write_sidecars
+from neuraldiffuser.snakemake_by_content import decide_by_content
+
+decide_by_content()
+
+def write(output, input, params, header, row):
+    """Twenty images, no two alike, and how they were made."""
     lines = [row.format(id=k, value=0.5 + 0.01 * k - shift) for k in range(20)]
-    with open(path, "w") as file:
+    with open(output[0], "w") as file:
         file.write("\\n".join([header, *lines, ""]))
     with open(config["runs"], "a") as file:
-        file.write(path + "\\n")
+        file.write(output[0] + "\\n")
+    write_sidecars(
+        outputs=[Path(output[0])],
+        inputs=[Path(path) for path in input],
+        stage="toy",
+        device="cpu",
+        seconds=0.0,
+        measured={},
+        **read_parameters(params),
+    )
 
 if config["evaluation"]["ssim"] == "columns":
     raise ValueError("a toy has no columns")
@@ -35,25 +49,29 @@ shift = 0.1 if config["evaluation"]["first_resize"] else 0.0
 rule images:
     input: "results/fidelity/decoding.txt"
     output: "results/fidelity/evaluation/guided/subj01/images.csv"
-    params: shift=shift
+    params: settings=f'{{"shift": {shift}}}', code="as written"
     run:
-        write(output[0], "id,repeat,metric,value", "{id},0,pixcorr,{value}")
+        write(output, input, params, "id,repeat,metric,value", "{id},0,pixcorr,{value}")
 
 rule decoding:
     output: "results/fidelity/decoding.txt"
+    params: settings="{}", code="as written"
     run:
-        write(output[0], "id", "{id}")
+        write(output, input, params, "id", "{id}")
 
 rule decoded:
     output: "results/fidelity/evaluation/decoding/subj01_images.csv"
+    params: settings="{}", code="as written"
     run:
-        write(output[0], "split,id,target,predictor,measure,value",
+        write(output, input, params, "split,id,target,predictor,measure,value",
               "test,{id},clip_text,decoder,pearson_dimensions,0.5")
 
 rule retrieved:
     output: "results/fidelity/evaluation/retrieval/subj01_images.csv"
+    params: settings="{}", code="as written"
     run:
-        write(output[0], "split,id,predictor,output,method,direction,pool,successes,trials",
+        write(output, input, params,
+              "split,id,predictor,output,method,direction,pool,successes,trials",
               "test,{id},decoder,projection,vote,image,drawn,5,10")
 '''
 MEASURED = [
@@ -73,7 +91,7 @@ def toy(tmp_path, monkeypatch):
     profile = repository / "profiles/default"
     profile.mkdir(parents=True)
     (repository / "Snakefile").write_text(TOY)
-    (profile / "config.yaml").write_text("rerun-triggers: [mtime, params, input]\n")
+    (profile / "config.yaml").write_text("{}")
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)

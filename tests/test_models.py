@@ -113,9 +113,8 @@ def test_what_is_only_said_of_a_model_reruns_nothing(world, keys):
     assert "Nothing to be done" in answer.text
 
 
-def test_weights_of_a_new_date_rerun_nothing_once_they_are_checked(world, models):
+def test_weights_of_a_new_date_rerun_nothing(world, models):
     (models / "clip" / CLIP_WEIGHTS).touch()
-    assert world.snakemake(*RECEIPTS, changes=place("models")).succeeded
     assert "Nothing to be done" in world.dry_run(*TARGETS, changes=place("models")).text
 
 

@@ -4,6 +4,9 @@ import hashlib
 import json
 from types import SimpleNamespace
 
+import pytest
+from snakemake.iocontainers import Params
+
 from neuraldiffuser import provenance, runtime, storage
 
 
@@ -14,7 +17,7 @@ def make_job(folder, name):
         input=[],
         output=[str(folder / name)],
         log=[str(folder / f"{name}.log")],
-        params=SimpleNamespace(settings=json.dumps({}), code="as written"),
+        params=Params(fromdict={"settings": json.dumps({}), "code": "as written"}),
         resources={},
         threads=1,
         wildcards=[],
@@ -35,25 +38,36 @@ def test_what_a_run_finds_out_stands_beside_what_it_made(tmp_path, monkeypatch):
 
 
 def test_an_artefact_is_called_by_the_digest_in_its_sidecar(tmp_path):
+    """Until it is another file, which is called by its own."""
     path = tmp_path / "voxels.h5"
     path.write_bytes(b"anything")
-    storage.write_json(provenance.sidecar_path(path), {"sha256": "as recorded"})
+    provenance.write_sidecars(
+        outputs=[path],
+        inputs=[],
+        stage="prepare_voxels",
+        settings={},
+        parameters={},
+        code="as written",
+        device="cpu",
+        seconds=1.0,
+        measured={},
+    )
+    sidecar = storage.read_json(provenance.sidecar_path(path))
+    storage.write_json(provenance.sidecar_path(path), sidecar | {"sha256": "as recorded"})
     assert provenance.identify(path) == "as recorded"
+    path.write_bytes(b"something")
+    assert provenance.identify(path) == hashlib.sha256(b"something").hexdigest()
 
 
-def test_a_small_file_is_called_by_its_digest(tmp_path):
+def test_a_file_without_a_sidecar_is_called_by_its_digest(tmp_path):
     path = tmp_path / "design.mat"
     path.write_bytes(b"anything")
     assert provenance.identify(path) == hashlib.sha256(b"anything").hexdigest()
+    assert provenance.identify(tmp_path) == "folder"
 
 
-def test_a_large_file_of_others_is_not_read(tmp_path, monkeypatch):
-    path = tmp_path / "betas_session01.hdf5"
-    with path.open("wb") as file:
-        file.truncate(provenance.LARGEST_TO_DIGEST + 1)
-    monkeypatch.setattr(provenance, "digest_file", None)
-    before = provenance.identify(path)
-    assert before.startswith(f"{provenance.LARGEST_TO_DIGEST + 1} bytes, changed 2")
-    with path.open("ab") as file:
-        file.write(b"more")
-    assert provenance.identify(path) != before
+@pytest.mark.parametrize("told", [b"", b"{", b"\xff\xfe", b"[]", b'{"sha256": "older"}'])
+def test_a_sidecar_that_cannot_be_read_is_none(tmp_path, told):
+    path = tmp_path / "voxels.h5"
+    provenance.sidecar_path(path).write_bytes(told)
+    assert provenance.read_sidecar(path) is None

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from snakemake.iocontainers import Params
 
 from neuraldiffuser import runtime
 
@@ -23,7 +24,7 @@ def enter(tmp_path, monkeypatch):
             input=[],
             output=[],
             log=[str(tmp_path / "job.log")],
-            params=SimpleNamespace(settings=json.dumps({}), code="as written"),
+            params=Params(fromdict={"settings": json.dumps({}), "code": "as written"}),
             resources={"gpu": gpus},
             threads=torch.get_num_threads(),
             wildcards=[],

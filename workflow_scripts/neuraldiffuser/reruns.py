@@ -53,7 +53,7 @@ class Change:
         now: what it is.
     """
 
-    kind: Literal["setting", "parameter", "code", "input", "output", "sidecar"]
+    kind: Literal["setting", "parameter", "code", "input", "output", "sidecar", "missing", "other"]
     name: str
     before: str
     now: str
@@ -73,7 +73,8 @@ def _compare(path: Path, making: Making) -> Iterator[Change]:
     sidecar = provenance.read_sidecar(path)
     exists = path.is_file()
     if sidecar is None:
-        if exists:
+        # A file that is verified on arrival, by no code of ours, may have been put there by hand.
+        if exists and not isinstance(making.code, str):
             yield Change("sidecar", str(path), "none that can be read", "needed beside it")
         return
     if exists and not provenance.is_as_made(path, sidecar):

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from neuraldiffuser.inspection.jobs import Job, read_graph
-from neuraldiffuser.reruns import Change, find_changes
+from neuraldiffuser.reruns import Change
 
 WIDEST = 100  # columns
 # What changes of each kind are called, in the order in which they are told.
@@ -19,7 +19,7 @@ HEADINGS = {
     "output": "because their files are not as they were made",
     "sidecar": "because their files have no sidecar that tells how they were made",
     "missing": "because their files are not there",
-    "other": "because Snakemake says so",
+    "other": "for reasons of Snakemake's own",
 }
 
 
@@ -46,24 +46,19 @@ def find_causes(jobs: Sequence[Job]) -> dict[int, list[Change]]:
     """Why each job that would run does so by itself; nothing where only others' files change.
 
     Returns:
-        changes by the number of the job, for every job that would run.
+        changes by the number of every job that would run.
     """
     running = [job for job in jobs if job.runs]
     remade = {str(path) for job in running for path in job.outputs}
     numbers = {job.number for job in running}
-    return {job.number: _find_causes(job, remade, follows=numbers) for job in running}
+    return {job.number: _find_causes(job, remade, running=numbers) for job in running}
 
 
-def _find_causes(job: Job, remade: set[str], *, follows: set[int]) -> list[Change]:
-    changes = [
-        change
-        for change in find_changes(job.making)
-        if change.kind != "input" or change.name not in remade
-    ]
-    changes += [Change("missing", str(path), "", "") for path in job.outputs if not path.exists()]
-    if not changes and follows.isdisjoint(job.needs):
-        changes.append(Change("other", job.reason, "", ""))
-    return changes
+def _find_causes(job: Job, remade: set[str], *, running: set[int]) -> list[Change]:
+    own = [each for each in job.changes if each.kind != "input" or each.name not in remade]
+    if not own and running.isdisjoint(job.needs):
+        return [Change("other", job.reason, "", "")]
+    return own
 
 
 def summarise(jobs: Sequence[Job], causes: dict[int, list[Change]], *, width: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from snakemake.settings.types import (
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.provenance import REPOSITORY
-from neuraldiffuser.reruns import Making
+from neuraldiffuser.reruns import NOTHING, Change, Making, find_changes
 from neuraldiffuser.snakemake_by_content import describe_making
 
 
@@ -38,6 +38,8 @@ class Job:
         making: how it would make its outputs; None if it makes none.
         runs: whether Snakemake would run it now.
         reason: why, in Snakemake's words; "" if it would not.
+        changes: between how its files were made and how it would make them, missing ones among
+            them; none if it would not run.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Job:
     making: Making | None
     runs: bool
     reason: str
+    changes: tuple[Change, ...]
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def read_graph(
     Raises:
         ConfigError: Snakemake refuses the configuration, or finds an input that nothing makes.
     """
-    with _build(configfiles, targets=targets, folder=folder, changes=changes or {}) as workflow:
+    paths = [Path(path).resolve() for path in configfiles]
+    with chdir(folder or "."), _build(paths, targets=targets, changes=changes or {}) as workflow:
         dag = workflow.dag
         ordered = [job for level in dag.toposorted() for job in level]
         numbers = {job: number for number, job in enumerate(ordered)}
@@ -91,7 +95,6 @@ def _build(
     configfiles: Sequence[Path],
     *,
     targets: Sequence[str],
-    folder: Path | None,
     changes: Mapping[str, Any],
 ) -> Iterator[Any]:
     """A workflow of Snakemake's whose graph is built."""
@@ -99,11 +102,8 @@ def _build(
         logging.getLogger("snakemake").setLevel(logging.ERROR)
         made = api.workflow(
             resource_settings=ResourceSettings(cores=1),
-            config_settings=ConfigSettings(
-                configfiles=[Path(path).resolve() for path in configfiles], config=changes
-            ),
+            config_settings=ConfigSettings(configfiles=configfiles, config=changes),
             snakefile=REPOSITORY / "Snakefile",
-            workdir=folder,
         )
         made.dag(DAGSettings(targets=set(targets), force_incomplete=True))
         workflow = made._workflow
@@ -117,6 +117,7 @@ def _build(
 
 def _describe(job: Any, *, dag: Any, numbers: Mapping[Any, int]) -> Job:
     runs = dag.needrun(job)
+    making = describe_making(job)
     return Job(
         number=numbers[job],
         rule=job.rule.name,
@@ -125,7 +126,15 @@ def _describe(job: Any, *, dag: Any, numbers: Mapping[Any, int]) -> Job:
         outputs=tuple(Path(path) for path in job.output),
         resources={"threads": job.threads, **dict(job.resources.items())},
         needs=tuple(sorted(numbers[each] for each in dag.dependencies[job])),
-        making=describe_making(job),
+        making=making,
         runs=runs,
         reason=str(dag.reason(job)) if runs else "",
+        changes=tuple(_list_changes(making)) if runs and making else (),
     )
+
+
+def _list_changes(making: Making) -> Iterator[Change]:
+    yield from find_changes(making)
+    for path in making.outputs:
+        if not path.exists():
+            yield Change("missing", str(path), NOTHING, "needed")
