@@ -118,17 +118,16 @@ def locate(name, file):
 def get_receipts(name, *parts):
     """What these files turned out to be, which is why their readers rerun, wherever they lie.
 
-    A file that only moved, or has to be fetched again, is checked anew, but no news to its readers;
-    should it prove to be another one, they rerun with the next run.
+    A file that has to be fetched again is checked anew, but no news to its readers; should it prove
+    to be another one, they rerun with the next run.
     """
     receipts = []
     for file in list_model_files(name, *parts):
         receipt = f"<results>/models/{name}/{file}.json"
-        seen = pins.read_seen(get_path_of_receipt(name, file))
-        path = get_file_place(name, file)
-        moved = pins.is_unchanged(path, seen) and path != seen["place"]
-        gone = seen and is_fetched_again(name, path)
-        receipts.append(ancient(receipt) if moved or gone else receipt)
+        gone = get_path_of_receipt(name, file).is_file() and is_fetched_again(
+            name, get_file_place(name, file)
+        )
+        receipts.append(ancient(receipt) if gone else receipt)
     return receipts
 
 
@@ -142,9 +141,22 @@ def get_path_of_receipt(name, file):
     return Path(CONFIG.paths.results, CONFIG.experiment, "models", name, f"{file}.json")
 
 
-def get_place(wildcards):
-    """Where the file to check lies."""
+def get_place(wildcards, output):
+    """Where the file to check lies. Taking the output keeps it from being a reason to rerun."""
     return get_file_place(wildcards.model, wildcards.file)
+
+
+def get_package(wildcards):
+    """The Python package that brings it, if one does."""
+    model = CONFIG.models.zoo[wildcards.model]
+    return model.source if model.is_packaged else None
+
+
+def get_lost_file(wildcards):
+    """The file, if it was checked once and must be fetched again before anything reads it."""
+    path = get_file_place(wildcards.model, wildcards.file)
+    was_checked = get_path_of_receipt(wildcards.model, wildcards.file).is_file()
+    return path if was_checked and is_fetched_again(wildcards.model, path) else None
 
 
 def get_file_to_check(wildcards):
@@ -152,7 +164,7 @@ def get_file_to_check(wildcards):
     model = CONFIG.models.zoo[wildcards.model]
     if model.is_packaged:
         return []
-    path = get_place(wildcards)
+    path = get_file_place(wildcards.model, wildcards.file)
     if not model.is_fetched and not Path(path).is_file():
         raise WorkflowError(
             f"{path} is missing; put the files of {wildcards.model} there, or name their folder "

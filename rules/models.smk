@@ -62,6 +62,8 @@ rule check_model:
     params:
         pin=get_pin,
         place=get_place,
+        package=get_package,
+        lost=get_lost_file,
         key="models.zoo.{model}.files.{file}",
         settings=settings("check_model"),
         code=code_id("check_model"),

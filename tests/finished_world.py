@@ -66,4 +66,4 @@ def _write_receipt(job: Job, receipt: Path, seen: Path) -> None:
     for path in job.inputs:
         storage.write_json(receipt, {"size": path.stat().st_size, "sha256": contents.digest(path)})
     look = "".join(map(pins.look, job.inputs))
-    storage.write_json(seen, {"place": job.making.parameters["place"], "look": look})
+    storage.write_json(seen, {"place": "".join(map(str, job.inputs)), "look": look})

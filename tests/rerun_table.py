@@ -20,13 +20,11 @@ class Row(NamedTuple):
         rules: names of those that run first.
         value: what the key becomes.
         beside: other keys that must change with it for the configuration to stay valid.
-        followed: whether what depends on them runs too: not what reads models that only moved.
     """
 
     rules: str
     value: Any = AUTOMATIC
     beside: Mapping[str, Any] = {}
-    followed: bool = True
 
 
 TOLD = " write_report"  # which tells every setting that decides a result
@@ -88,7 +86,7 @@ TABLE = {
     "experiment": Row("", "linked"),
     "paths.results": Row("", "linked_results"),
     "paths.data": Row("", "linked_data"),
-    "paths.models": Row("check_model", "linked_models", followed=False),
+    "paths.models": Row("", "linked_models"),
     "runtime.device": Row("", "cpu"),
     "runtime.gpu_memory_gb": Row("", 8),
     "runtime.*": Row(""),
@@ -151,10 +149,8 @@ TABLE = {
         "another",
         zoo(another=ANOTHER | {"loader": "vicregl_convnext", "files": {"a.pth": {}}}),
     ),
-    "models.zoo.stable-diffusion.folder": Row(
-        "check_model" + TOLD, "linked_models/stable-diffusion", followed=False
-    ),
-    "models.zoo.clip.folder": Row("check_model" + TOLD, "linked_models/clip", followed=False),
+    "models.zoo.stable-diffusion.folder": Row(TOLD, "linked_models/stable-diffusion"),
+    "models.zoo.clip.folder": Row(TOLD, "linked_models/clip"),
     "models.zoo.efficientnet_lite0.folder": Row(JUDGES, "nowhere"),
     "models.zoo.*.folder": Row("", "nowhere"),
     "models.zoo.efficientnet_lite0.source": Row("check_model" + TOLD, "package://another_package"),

@@ -3,6 +3,7 @@
 The toy writes what the real workflow measures; PixCorr falls by 0.1 where images are resized first.
 """
 
+import os
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from neuraldiffuser.config.evaluation import BootstrapSettings
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.switches import merge
 
+SCRIPTS = REPOSITORY / "workflow_scripts"
 TOY = '''
 from pathlib import Path
 
@@ -92,6 +94,7 @@ def toy(tmp_path, monkeypatch):
     profile.mkdir(parents=True)
     (repository / "Snakefile").write_text(TOY)
     (profile / "config.yaml").write_text("{}")
+    (repository / "workflow_scripts").symlink_to(SCRIPTS)
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -102,7 +105,8 @@ def toy(tmp_path, monkeypatch):
     (folder / "all.yaml").write_text(yaml.safe_dump(configuration | told(tmp_path)))
     command = [sys.executable, "-m", "snakemake", *MEASURED, "--cores", "1"]
     command += ["--snakefile", repository / "Snakefile", "--configfile", "all.yaml"]
-    subprocess.run(command, check=True, capture_output=True)
+    library = {"PYTHONPATH": str(SCRIPTS)}
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | library)
     (folder / "results/fidelity/fidelity").mkdir()
     return configuration
 

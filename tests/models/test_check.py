@@ -160,15 +160,20 @@ def test_a_receipt_speaks_for_a_file_that_has_not_changed(checked):
         pins.require_known(path, receipt, PinnedFile(size=3), key=KEY)
 
 
-@pytest.mark.parametrize("change", ["newer", "older", "longer", "no file", "no receipt"])
+@pytest.mark.parametrize("date", [998, 1002])
+def test_a_receipt_speaks_for_a_file_of_another_date_too(checked, date):
+    path, receipt = checked
+    os.utime(path, (date, date))
+    with pytest.raises(DataError, match="is {size: 2, "):
+        pins.require_known(path, receipt, PinnedFile(size=3), key=KEY)
+
+
+@pytest.mark.parametrize("change", ["other", "longer", "no file", "no receipt"])
 def test_otherwise_the_file_is_checked_again(checked, change):
     path, receipt = checked
-    if change in ("newer", "older"):
-        date = 1002 if change == "newer" else 998
-        os.utime(path, (date, date))
-    elif change == "longer":
-        path.write_text("[] ")
-        os.utime(path, (1000, 1000))
+    if change in ("other", "longer"):
+        path.write_text("{}" if change == "other" else "[] ")
+        os.utime(path, (998, 998))
     else:
         (path if change == "no file" else receipt).unlink()
     pins.require_known(path, receipt, PinnedFile(size=3), key=KEY)

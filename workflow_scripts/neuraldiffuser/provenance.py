@@ -16,6 +16,7 @@ from neuraldiffuser.identity import canonical_json
 REPOSITORY = Path(__file__).parents[2]
 SIDECAR_SUFFIX = ".provenance.json"
 FOLDER = "folder"  # in place of a digest
+LOST = "lost"  # parameter of a rule that names what it read and what must be brought again
 # What a sidecar tells of a file, and of its job, for comparison.
 FIELDS = {"size", "sha256", "fingerprint", "settings", "parameters", "code", "inputs"}
 PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "h5py", "snakemake")
@@ -118,6 +119,7 @@ def read_parameters(parameters: Any) -> dict[str, Any]:
             what identifies its code, and what else its rule tells it.
     """
     others = dict(parameters.items())
+    others.pop(LOST, None)
     settings, code = others.pop("settings"), others.pop("code")
     return {
         "settings": json.loads(settings),

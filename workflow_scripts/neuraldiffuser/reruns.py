@@ -31,6 +31,7 @@ class Making:
         settings: the keys that it reads, by argument.
         code: digests of its modules, or a sentence where it depends on no code.
         parameters: what else decides its result.
+        lost: a file that it read and that must be brought again, if there is one.
     """
 
     stage: str
@@ -40,6 +41,7 @@ class Making:
     settings: Mapping[str, Any]
     code: Mapping[str, str] | str
     parameters: Mapping[str, Any]
+    lost: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ def find_changes(making: Making) -> list[Change]:
     read the output tells the difference.
     """
     files = [path for path in making.outputs if not path.is_dir()]
-    return list(dict.fromkeys(change for path in files for change in _compare(path, making)))
+    changes = dict.fromkeys(change for path in files for change in _compare(path, making))
+    lost = [Change("input", making.lost, "there", "lost")] if making.lost else []
+    return [*changes, *lost]
 
 
 def _compare(path: Path, making: Making) -> Iterator[Change]:

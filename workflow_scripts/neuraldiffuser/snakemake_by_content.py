@@ -93,6 +93,7 @@ def describe_making(job: Any) -> Making | None:
             for name, value in told["parameters"].items()
             if canonical_json(value) in decisive
         },
+        lost=job.params.get(provenance.LOST),
     )
 
 
