@@ -128,6 +128,17 @@ def test_a_stage_of_the_library_imports_no_later_one(stage):
     assert not found, "data flow one way: move what both need to the earlier stage"
 
 
+def test_no_stage_imports_what_inspects_it():
+    found = [
+        str(path.relative_to(SCRIPTS))
+        for path in SOURCES
+        if re.search(r"\bneuraldiffuser\.inspection\b", path.read_text())
+        and path.parent.name != "inspection"
+        and path.name != "__main__.py"
+    ]
+    assert not found, "how jobs are explained must never be a reason to run them again"
+
+
 def test_the_documented_order_of_stages_is_this_one():
     order = ", ".join(f"`{stage}`" for stage in STAGE_ORDER)
     assert order in (REPOSITORY / "docs" / "architecture.md").read_text()
