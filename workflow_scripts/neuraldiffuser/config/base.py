@@ -1,6 +1,6 @@
 """The base of every configuration section."""
 
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -9,6 +9,11 @@ class Section(BaseModel):
     """Frozen settings that refuse unknown keys; each field's description documents its key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def __copy__(self) -> Self:
+        """A copy is about to be changed: what was worked out of the fields does not come along."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return self.model_construct(self.model_fields_set, **fields)
 
 
 def narrow(section: Section, kind: type[Section]) -> Section:

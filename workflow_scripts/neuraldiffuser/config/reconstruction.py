@@ -1,6 +1,7 @@
 """Settings of the guided reconstruction: sampler, guidance, and the named variants to run."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -242,13 +243,13 @@ class Reconstruction(ImageSettings, CalibrationSettings):
         description="Variants and selections that are run and evaluated.",
     )
 
-    @property
+    @cached_property
     def image_settings(self) -> dict[str, ImageSettings]:
         """What the images of each variant depend on."""
         variants = self.resolved_variants.items()
         return {name: self._used_by(one, ImageSettings) for name, one in variants}
 
-    @property
+    @cached_property
     def calibration_settings(self) -> dict[str, CalibrationSettings]:
         """What calibrating the guidance scales of each variant depends on."""
         variants = self.calibrated_variants.items()
@@ -260,7 +261,7 @@ class Reconstruction(ImageSettings, CalibrationSettings):
         used = {name: getattr(self.guidance, name).used for name in variant.terms}
         return kind(**{name: getattr(self, name) for name in read}, guidance=UsedGuidance(**used))
 
-    @property
+    @cached_property
     def resolved_variants(self) -> dict[str, Variant]:
         """The variants as their images depend on them: numbers are worked out where there are any.
 
@@ -268,7 +269,7 @@ class Reconstruction(ImageSettings, CalibrationSettings):
         """
         return {name: resolve(variant, self.variants) for name, variant in self.variants.items()}
 
-    @property
+    @cached_property
     def calibrated_variants(self) -> dict[str, Variant]:
         """The variants as their calibrations depend on them: functions with scales of their own."""
         return {name: calibrated_part(variant) for name, variant in self.variants.items()}

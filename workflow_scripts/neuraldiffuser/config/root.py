@@ -1,6 +1,7 @@
 """The whole configuration: every section, checked together."""
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -116,12 +117,12 @@ class Config(Section):
         """What tables and figures must know to name what they show."""
         return self.description.presentation
 
-    @property
+    @cached_property
     def pretraining_recipes(self) -> dict[str, Recipe]:
         """What the training of each target's decoder on the other subjects reads."""
         return self._recipes(self.decoder.pretraining)
 
-    @property
+    @cached_property
     def finetuning_recipes(self) -> dict[str, Recipe]:
         """What the training of each target's decoder on its own subject reads."""
         return self._recipes(self.decoder.finetuning)
@@ -134,7 +135,7 @@ class Config(Section):
         """How the decoded embeddings of each target are aligned."""
         return {name: self.decoder.prediction.alignment_of(name) for name in self.targets.names}
 
-    @property
+    @cached_property
     def network_loaders(self) -> dict[str, str]:
         """Which network each judging one is, and so how its file is read."""
         return {
@@ -142,7 +143,7 @@ class Config(Section):
             for name, network in self.evaluation.measures.networks.items()
         }
 
-    @property
+    @cached_property
     def judging_models(self) -> list[str]:
         """The models that judge."""
         networks = self.evaluation.measures.networks.values()
@@ -153,12 +154,12 @@ class Config(Section):
         settings = (getattr(self.reconstruction.guidance, name) for name in functions)
         return [each.needs(self.targets, self.models) for each in settings]
 
-    @property
+    @cached_property
     def guiding(self) -> dict[str, GuidingSettings]:
         """How what guides each variant was made."""
         return self._guiding(self.reconstruction.resolved_variants)
 
-    @property
+    @cached_property
     def calibrating(self) -> dict[str, GuidingSettings]:
         """How that was made by which each variant's scales are calibrated."""
         return self._guiding(self.reconstruction.calibrated_variants)
@@ -176,7 +177,7 @@ class Config(Section):
             made["missing_repeats"] = self.voxels.missing_repeats
         return GuidingSettings(**made)
 
-    @property
+    @cached_property
     def used_models(self) -> dict[str, PretrainedModel]:
         """The models that the experiment reads."""
         reconstruction = self.reconstruction

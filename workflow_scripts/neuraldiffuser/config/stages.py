@@ -8,6 +8,7 @@ the stages that depend on it.
 import json
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -237,6 +238,8 @@ STAGES: dict[str, dict[str, str]] = {
     },
 }
 
+VALUES = TypeAdapter(dict[str, Any])
+
 # Which keys of the configuration stand behind what stages read of sections that only derive others.
 DERIVED_KEYS = {
     r"(pretraining|finetuning)_recipes\.\w+\.budget": r"decoder.\1",
@@ -280,7 +283,7 @@ def stage_settings(
     values = {
         argument: lookup(config, key.format(**wildcards)) for argument, key in STAGES[stage].items()
     }
-    return canonical_json(TypeAdapter(dict[str, Any]).dump_python(values, mode="json"))
+    return canonical_json(VALUES.dump_python(values, mode="json"))
 
 
 def parse_settings(stage: str, text: str) -> dict[str, Any]:
@@ -306,4 +309,6 @@ def _annotation(owner: Any, name: str) -> Any:
         return get_args(owner)[1]
     if name in owner.model_fields:
         return owner.model_fields[name].annotation
-    return get_type_hints(getattr(owner, name).fget)["return"]
+    derived = getattr(owner, name)
+    getter = derived.func if isinstance(derived, cached_property) else derived.fget
+    return get_type_hints(getter)["return"]
