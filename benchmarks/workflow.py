@@ -1,0 +1,92 @@
+"""What the workflow itself costs: jobs, seconds of a dry run, and of a finished run's next start.
+
+    python benchmarks/workflow.py [--size tiny|full] [--json FILE] [--folder FOLDER]
+
+``full`` is the paper's experiment as config.yaml has it: four subjects, eight targets, all variants
+of Table 2, shards. Its finished run is pretended: small files with the sidecars of a real one, so
+what is measured is how long Snakemake and the workflow take to see that nothing is to be done.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "workflow_scripts"))
+
+from comparison import Row, describe_processor, format_table, write_rows
+from finished_run import finish
+
+from neuraldiffuser.inspection.jobs import read_graph
+
+TINY = (
+    REPOSITORY / "config/fidelity/corrected.yaml",
+    REPOSITORY / "config/mini.yaml",
+    REPOSITORY / "tests/tiny_world.yaml",
+)
+OVERLAYS = {"tiny": TINY, "full": ()}
+NOTHING = "Nothing to be done"
+
+
+def run_snakemake(*options: str, folder: Path, overlays: Sequence[Path]) -> tuple[float, str]:
+    """Seconds of a start of Snakemake in a folder, and what it said."""
+    configured = ["--configfile", *map(str, overlays)] if overlays else []
+    command = [
+        *(sys.executable, "-m", "snakemake", *options, "--cores", "2"),
+        *("--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(folder), *configured),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "workflow_scripts")}
+    started = time.perf_counter()
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True)
+    seconds = time.perf_counter() - started
+    said = answer.stdout + answer.stderr
+    if answer.returncode:
+        raise SystemExit(said)
+    return seconds, said
+
+
+def measure(folder: Path, overlays: Sequence[Path]) -> Iterator[Row]:
+    """The rows, each as soon as it is known.
+
+    Raises:
+        SystemExit: something would run although everything is there.
+    """
+    (folder / "resources").symlink_to(REPOSITORY / "resources")
+    graph = read_graph(overlays, folder=folder)
+    yield Row("jobs", len(graph.jobs), "")
+    seconds, _ = run_snakemake("--dry-run", "--quiet", folder=folder, overlays=overlays)
+    yield Row("dry run of a new experiment", seconds, "s")
+    started = time.perf_counter()
+    finish(graph, folder)
+    yield Row("pretending a finished run", time.perf_counter() - started, "s")
+    seconds, said = run_snakemake(folder=folder, overlays=overlays)
+    if NOTHING not in said:
+        raise SystemExit(f"Something would run although everything is there:\n{said}")
+    yield Row("start of a finished run, nothing to be done", seconds, "s")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Prints the table; writes the rows where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=OVERLAYS, default="full")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--folder", type=Path, help="in which the finished run stays")
+    arguments = parser.parse_args(words)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = list(measure(folder, OVERLAYS[arguments.size]))
+    device = describe_processor()
+    load = os.getloadavg()[0]
+    print(f"{arguments.size}, {device}, {load:.1f} processes at work\n\n{format_table(rows)}")
+    if arguments.json:
+        write_rows(arguments.json, rows, device=device)
+
+
+if __name__ == "__main__":
+    main()
