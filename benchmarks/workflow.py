@@ -16,13 +16,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "workflow_scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow_scripts"))
 
 from comparison import Row, describe_processor, format_table, write_rows
 from finished_run import finish
 
 from neuraldiffuser.inspection.jobs import read_graph
+from neuraldiffuser.provenance import REPOSITORY
 
 TINY = (
     REPOSITORY / "config/fidelity/corrected.yaml",
@@ -54,7 +54,7 @@ def measure(folder: Path, overlays: Sequence[Path]) -> Iterator[Row]:
     """The rows, each as soon as it is known.
 
     Raises:
-        SystemExit: something would run although everything is there.
+        SystemExit: something would run, or was not looked at, although everything is there.
     """
     (folder / "resources").symlink_to(REPOSITORY / "resources")
     graph = read_graph(overlays, folder=folder)
@@ -65,8 +65,9 @@ def measure(folder: Path, overlays: Sequence[Path]) -> Iterator[Row]:
     finish(graph, folder)
     yield Row("pretending a finished run", time.perf_counter() - started, "s")
     seconds, said = run_snakemake(folder=folder, overlays=overlays)
-    if NOTHING not in said:
-        raise SystemExit(f"Something would run although everything is there:\n{said}")
+    seen = len(read_graph(overlays, folder=folder).jobs)
+    if NOTHING not in said or seen != len(graph.jobs):
+        raise SystemExit(f"{seen} of {len(graph.jobs)} jobs were looked at:\n{said}")
     yield Row("start of a finished run, nothing to be done", seconds, "s")
 
 

@@ -1,6 +1,7 @@
 # What the rules wait for: input functions, stage by stage in the order of the includes. They stand
 # apart from the rules so that `snakemake --lint` passes.
 
+import functools
 import re
 from pathlib import Path
 
@@ -124,11 +125,16 @@ def get_receipts(name, *parts):
     receipts = []
     for file in list_model_files(name, *parts):
         receipt = f"<results>/models/{name}/{file}.json"
-        gone = get_path_of_receipt(name, file).is_file() and is_fetched_again(
-            name, get_file_place(name, file)
-        )
-        receipts.append(ancient(receipt) if gone else receipt)
+        receipts.append(ancient(receipt) if is_no_news(name, file) else receipt)
     return receipts
+
+
+# The same for all the thousands of jobs that a graph is built of.
+@functools.cache
+def is_no_news(name, file):
+    """Whether a file that was checked once has to be fetched again."""
+    place = get_file_place(name, file)
+    return get_path_of_receipt(name, file).is_file() and is_fetched_again(name, place)
 
 
 def is_fetched_again(name, path):
