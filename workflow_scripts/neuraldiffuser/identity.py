@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ from neuraldiffuser.errors import ConfigError
 SCRIPTS = Path(__file__).parents[1]
 
 # How a job runs and is recorded, not what it computes: a change here reruns nothing.
-EXECUTION_MODULES = frozenset({"runtime.py", "provenance.py", "identity.py", "contents.py"})
+EXECUTION_MODULES = frozenset(
+    {"runtime.py", "provenance.py", "identity.py", "contents.py", "machine.py"}
+)
 DIGITS_PER_MODULE = 12
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # of statements, in a statement
 # What a stage reads of the configuration is in its settings, worked out before it runs. Only the
 # report computes with the configuration's own code: which reading it is, and what stands where.
 COMPUTING_CONFIGURATION = frozenset({"fidelity.py", "description.py", "report.py"})
@@ -74,11 +77,20 @@ def _tree_digest(path: Path) -> str:
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_text(body[0]):
+        if body and _is_text(body[0]):
             node.body = body[1:]
     return tree
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """The module and its statements, at any depth; what stands inside expressions is left out."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting.extend(part for block in BLOCKS for part in getattr(node, block, ()))
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -94,7 +106,7 @@ def _imported_files(path: Path) -> tuple[Path, ...]:
     """Project files that ``path`` imports, the packages around them included."""
     return tuple(
         file
-        for node in ast.walk(_tree(path))
+        for node in _statements(_tree(path))
         for name in _imported_names(node)
         for file in _files_of(name)
     )
@@ -107,8 +119,12 @@ def _imported_names(node: ast.AST) -> Iterator[str]:
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _files_of(name: str) -> Iterator[Path]:
-    parts = name.split(".")
+@cache
+def _files_of(name: str) -> tuple[Path, ...]:
+    return tuple(_find_files(name.split(".")))
+
+
+def _find_files(parts: Sequence[str]) -> Iterator[Path]:
     for length in range(1, len(parts) + 1):
         place = SCRIPTS.joinpath(*parts[:length])
         if (place / "__init__.py").is_file():
