@@ -50,6 +50,14 @@ onstart:
         workflow.scheduler.job_rate_limiter = None
 
 
+onsuccess:
+    keep_rates_of_run()
+
+
+onerror:
+    keep_rates_of_run()
+
+
 localrules:
     all,
 

@@ -1,11 +1,13 @@
 # What all rule files share - the checked configuration, a stage's settings and code, resources.
 
 import shutil
+from pathlib import Path
 
 from neuraldiffuser.config.stages import stage_settings
 from neuraldiffuser.config.validation import validate
 from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.identity import code_id
+from neuraldiffuser.inspection import rates
 
 try:
     CONFIG = validate(config)
@@ -55,6 +57,19 @@ def refuse_unknown_device():
             "runtime.device is auto, but jobs run on other machines than this one; set it to cuda "
             "or cpu."
         )
+
+
+def keep_rates_of_run():
+    """Has what this run's jobs took stand beside the results, for the next plan."""
+    jobs = [
+        (
+            job.rule.name,
+            dict(job.wildcards.items()),
+            [Path(path) for path in job.output],
+        )
+        for job in workflow.dag.jobs
+    ]
+    rates.keep_rates(jobs, CONFIG)
 
 
 GPUS = 1 if has_gpu() else 0

@@ -32,7 +32,8 @@ def code_id(*modules: str) -> str:
         identity.code_id,
         identity._tree,
         identity._tree_digest,
-        identity._imported_files, identity._files_of,
+        identity._imported_files,
+        identity._files_of,
     ):
         function.cache_clear()
     return identity.code_id("stage", *modules)

@@ -10,6 +10,8 @@ from neuraldiffuser.errors import NeuralDiffuserError
 
 # Modules of neuraldiffuser.inspection, each with add_arguments(parser) and run(arguments) -> int.
 COMMANDS = {
+    "plan": "count jobs, hours, disk and download before anything runs",
+    "check": "look for what an experiment lacks on this machine",
     "explain": "say, key by key, what would run now and why",
     "verify": "compare every artefact on disk with what its sidecar says of it",
 }

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from neuraldiffuser import contents, storage
+from neuraldiffuser import contents, machine, storage
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.identity import canonical_json
 
@@ -61,6 +61,7 @@ def write_sidecars(
         "software": _software(),
         "commit": _commit(),
         "device": device,
+        "machine": machine.describe_device(device),
         "seconds": round(seconds, 3),
         "measured": dict(measured),
     }

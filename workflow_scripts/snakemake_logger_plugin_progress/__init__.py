@@ -1,8 +1,8 @@
 """Snakemake logger ``progress``: which stage, how far, how long still, one line per job.
 
 ``snakemake --logger progress``. The time left comes from the seconds that each rule took when the
-miniature was last measured (resources/rule_seconds.json): they are weights, scaled by the pace of
-the run itself, so they need not be right for the machine at hand.
+miniature was last measured (resources/rates.json): they are weights, scaled by the pace of the run
+itself, so they need not be right for the machine at hand.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-RULE_SECONDS = Path(__file__).parents[2] / "resources" / "rule_seconds.json"
+RATES = Path(__file__).parents[2] / "resources" / "rates.json"
 SECONDS_OF_AN_UNKNOWN_RULE = 5.0
 
 
@@ -26,6 +26,17 @@ def in_words(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {seconds % 60:02d} s" if minutes else f"{seconds} s"
+
+
+def read_seconds(path: Path) -> dict[str, float]:
+    """Mean seconds of each rule's jobs, as far as they were measured."""
+    rates = json.loads(path.read_text()) if path.is_file() else []
+    jobs, seconds = Counter(), Counter()
+    for rate in rates:
+        if rate["jobs"]:
+            jobs[rate["stage"]] += rate["jobs"]
+            seconds[rate["stage"]] += rate["seconds"]
+    return {stage: seconds[stage] / jobs[stage] for stage in jobs}
 
 
 class Pace:
@@ -61,7 +72,7 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         """Reads the measured seconds; no run has begun yet."""
-        self.seconds_of = json.loads(RULE_SECONDS.read_text()) if RULE_SECONDS.is_file() else {}
+        self.seconds_of = read_seconds(RATES)
         self.pace: Pace | None = None
         self.rules: dict[int, str] = {}
         self.printers = {
