@@ -1,8 +1,8 @@
 """Adds what runs measured to the rates that are known beforehand.
 
 ``python benchmarks/rates.py results/rates.json``: each run's end keeps there what its jobs took.
-``neuraldiffuser plan`` multiplies work by these rates, and ``snakemake --logger progress`` estimates
-the time left with them.
+``neuraldiffuser plan`` multiplies work by these rates, and ``snakemake --logger progress`` weighs
+jobs by them.
 """
 
 import sys

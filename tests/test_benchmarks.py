@@ -40,6 +40,11 @@ def target_files(tmp_path_factory):
     return run("target_files", tmp_path_factory.mktemp("target_files"))
 
 
+@pytest.fixture(scope="module")
+def workflow(tmp_path_factory):
+    return run("workflow", tmp_path_factory.mktemp("workflow"))
+
+
 @pytest.fixture
 def step_costs(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
@@ -86,6 +91,13 @@ def test_numbers_are_positive(benchmark):
     _, rows = benchmark
     numbers = [row[field] for row in rows for field in ("value", "ratio_to_peer", "ratio_to_floor")]
     assert all(number > 0 for number in numbers if number is not None)
+
+
+def test_a_finished_run_is_seen_to_be_finished(workflow):
+    """The benchmark ends with an error where a job would run or is not looked at."""
+    _, rows = workflow
+    jobs, *seconds = [row["value"] for row in rows]
+    assert jobs > 100 and all(0 < each < 120 for each in seconds)
 
 
 def test_readings_stand_beside_the_peers_and_the_floor(betas):

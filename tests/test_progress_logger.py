@@ -1,5 +1,7 @@
 """The line a person follows: how far by weight, how long still by the pace of the run."""
 
+import json
+
 import pytest
 import snakemake_logger_plugin_progress as plugin
 
@@ -17,3 +19,20 @@ def test_time_left_scales_with_the_pace_of_the_run(monkeypatch):
     monkeypatch.setattr(plugin.time, "monotonic", lambda: next(clock))
     pace = plugin.Pace({"slow": 1, "quick": 2}, {"slow": 30.0, "quick": 15.0})
     assert pace.finish("slow") == "[ 50%] 1 of 3 jobs, 30 s so far, about 30 s left"
+
+
+def test_jobs_are_weighed_by_what_they_took_when_measured(tmp_path):
+    rates = [
+        {"stage": "train", "jobs": 2, "seconds": 30.0},
+        {"stage": "train", "jobs": 1, "seconds": 3.0},
+        {"stage": "train", "jobs": 0, "seconds": 36000.0},  # published: nobody ran a job
+    ]
+    path = tmp_path / "rates.json"
+    path.write_text(json.dumps(rates))
+    assert plugin.read_seconds(path) == {"train": 11.0}
+    assert plugin.read_seconds(tmp_path / "missing.json") == {}
+
+
+def test_the_miniature_s_stages_were_measured():
+    measured = plugin.read_seconds(plugin.RATES)
+    assert measured["reconstruct_images"] > measured["make_table"] > 0
