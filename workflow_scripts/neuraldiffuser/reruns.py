@@ -4,7 +4,7 @@ The sidecars are the only record that counts. They travel with the results, so a
 checkout or a lost ``.snakemake`` changes nothing; dates of files never count.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import zip_longest
@@ -16,6 +16,7 @@ from neuraldiffuser.config.stages import STAGES, name_key
 from neuraldiffuser.identity import canonical_json
 
 NOTHING = "nothing"
+Identify = Callable[[Path], str]
 DIGITS = 12  # of a digest that is shown
 
 
@@ -61,19 +62,25 @@ class Change:
     now: str
 
 
-def find_changes(making: Making) -> list[Change]:
+def find_changes(making: Making, identify: Identify | None = None) -> list[Change]:
     """What tells a job's outputs from what it would make now; empty if they are up to date.
 
     Of an output that was deleted after use, its sidecar is compared; where that is gone too, what
     read the output tells the difference.
+
+    Args:
+        making: how the outputs would be made.
+        identify: what an input holds, where many jobs that read the same files ask; by default
+            ``identify_input``.
     """
+    identify = identify or identify_input
     files = [path for path in making.outputs if not path.is_dir()]
-    changes = dict.fromkeys(change for path in files for change in _compare(path, making))
+    found = (change for path in files for change in _compare(path, making, identify))
     lost = [Change("input", making.lost, "there", "lost")] if making.lost else []
-    return [*changes, *lost]
+    return [*dict.fromkeys(found), *lost]
 
 
-def _compare(path: Path, making: Making) -> Iterator[Change]:
+def _compare(path: Path, making: Making, identify: Identify) -> Iterator[Change]:
     sidecar = provenance.read_sidecar(path)
     exists = path.is_file()
     if sidecar is None:
@@ -89,7 +96,7 @@ def _compare(path: Path, making: Making) -> Iterator[Change]:
     told = {name: sidecar["parameters"].get(name) for name in making.parameters}
     yield from _compare_values("parameter", *map(dict, map(_flatten, (told, making.parameters))))
     yield from _compare_values("code", *map(_name_modules, (sidecar["code"], making.code)))
-    yield from _compare_inputs(sidecar["inputs"], making.inputs)
+    yield from _compare_inputs(sidecar["inputs"], making.inputs, identify)
 
 
 def name_settings(settings: Mapping[str, Any], making: Making) -> dict[str, Any]:
@@ -130,13 +137,12 @@ def _write(values: Mapping[str, Any], name: str) -> str:
     return canonical_json(values[name]) if name in values else NOTHING
 
 
-def _compare_inputs(before: Sequence[Sequence[str]], now: Sequence[Path]) -> Iterator[Change]:
-    """Differences in order: what a file holds counts, its name does not.
-
-    Of an input that was deleted after use, what its sidecar tells counts.
-    """
+def _compare_inputs(
+    before: Sequence[Sequence[str]], now: Sequence[Path], identify: Identify
+) -> Iterator[Change]:
+    """Differences in order: what a file holds counts, its name does not."""
     names, then = [name for name, _ in before], [identity for _, identity in before]
-    found = [_identify(path) for path in now]
+    found = [identify(path) for path in now]
     if then == found:
         return
     steps = SequenceMatcher(a=then, b=found, autojunk=False).get_opcodes()
@@ -156,7 +162,8 @@ def _shorten(identity: str) -> str:
     return identity.split()[-1][:DIGITS]
 
 
-def _identify(path: Path) -> str:
+def identify_input(path: Path) -> str:
+    """What an input holds; of one that was deleted after use, what its sidecar tells."""
     if path.exists():
         return provenance.identify(path)
     sidecar = provenance.read_sidecar(path)

@@ -5,7 +5,8 @@ provenance beside the results decides instead (neuraldiffuser.reruns). What is r
 Snakemake itself, which is why requirements.txt pins its version.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from snakemake.persistence.file import FilePersistence
 
 from neuraldiffuser import provenance
 from neuraldiffuser.identity import canonical_json
-from neuraldiffuser.reruns import Change, Making, find_changes
+from neuraldiffuser.reruns import Change, Making, find_changes, identify_input
 
 LONGEST = 100  # characters of a value in a message
 
@@ -60,12 +61,17 @@ class ContentPersistence(FilePersistence):
         """Inputs are compared by content, among everything else."""
         return False if file is not None else iter(())
 
+    @cached_property
+    def _identify(self) -> Callable[[Path], str]:
+        """Looks at each input once: Snakemake decides on all jobs before the first one starts."""
+        return cache(identify_input)
+
     def params_changed(self, job: Any, file: Any = None) -> ParamsChange:
         """What changed, key by key."""
         making = describe_making(job)
         if making is None:
             return NO_PARAMS_CHANGE
-        changes = find_changes(making)
+        changes = find_changes(making, self._identify)
         if not changes:
             return NO_PARAMS_CHANGE
         return ParamsChange(
