@@ -5,6 +5,7 @@
 # workflow_scripts/  one script per rule, and the library behind them
 # results/{experiment}/  everything that is made; logs/ and benchmarks/ have a folder per rule
 
+import gc
 import sys
 
 from snakemake.utils import min_version
@@ -15,6 +16,10 @@ sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 from neuraldiffuser.snakemake_by_content import decide_by_content
 
 decide_by_content()
+
+# A graph of thousands of jobs is made of objects that stay: to look for garbage among them again and
+# again takes a fifth of the time.
+gc.set_threshold(200_000)
 
 
 configfile: f"{workflow.basedir}/config.yaml"
