@@ -80,7 +80,8 @@ def test_what_is_not_known_is_said_and_left_out_of_the_sum(graph):
     table = next(line for line in lines if line.stage == "make_table")
     assert math.isnan(table.hours) and table.labels == (plan.NOT_KNOWN,)
     told = "\n".join(plan.write_notes(lines, graph))
-    assert "20 of GPU and 0 of CPU, and of make_table nothing is known" in told
+    # 0.4 h of two shards, and twice 10 h of training.
+    assert "20 of GPU (20 published) and 0 of CPU, and of make_table nothing is known" in told
     assert "66.8 GB (1.5 hours at 100 Mbit/s): 39.6 GB stimuli" in told
 
 

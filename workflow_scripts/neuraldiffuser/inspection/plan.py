@@ -3,9 +3,9 @@
 import math
 import textwrap
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.inspection import rates, volumes
@@ -18,6 +18,7 @@ NOT_KNOWN = "not known"
 HEADINGS = ("stage", "jobs", "to run", "hours", "on", "disk GB", "hours are")
 HOUR = 3600
 WIDEST = 100  # columns of a note
+LARGE = volumes.GB // 2  # of a download that is named
 LEAST_HOURS = 0.1  # below which nobody plans
 
 
@@ -137,25 +138,29 @@ def write_notes(lines: Sequence[Line], graph: Graph) -> list[str]:
         *_wrap("hours", _add_up(lines)),
         *_wrap("disk", f"{disk} in {graph.config.paths.results}"),
         *_wrap("download", _tell_downloads(missing)),
-        *_wrap(
-            "",
+        "",
+        *textwrap.wrap(
             "Hours are work times seconds per unit of it, one job after another; disk and download "
             "are estimates from shapes and published sizes. A run's end writes what its jobs took "
             f"into {rates.place_of_rates(graph.config)}, which the next plan prefers.",
+            WIDEST,
         ),
     ]
 
 
 def _wrap(heading: str, text: str) -> list[str]:
     start = f"{heading:10}"
-    return textwrap.wrap(text, WIDEST, initial_indent=start, subsequent_indent=" " * len(start))
+    return textwrap.wrap(
+        text,
+        WIDEST,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_on_hyphens=False,
+    )
 
 
 def _add_up(lines: Sequence[Line]) -> str:
-    told = []
-    for device in ("GPU", "CPU"):
-        known = [line for line in lines if line.device == device and not math.isnan(line.hours)]
-        told.append(f"{write_hours(sum(line.hours for line in known))} of {device}")
+    told = [_add_up_device(lines, device) for device in ("GPU", "CPU")]
     unknown = [
         line.stage for line in lines if math.isnan(line.hours) and not is_fetching(line.stage)
     ]
@@ -163,20 +168,30 @@ def _add_up(lines: Sequence[Line]) -> str:
     return " and ".join(told) + beside
 
 
+def _add_up_device(lines: Sequence[Line], device: str) -> str:
+    """Hours of a device and, where these are many, how they are known: by a label's first word."""
+    hours: Counter[str] = Counter()
+    for line in lines:
+        if line.device == device and line.labels and not math.isnan(line.hours):
+            hours[line.labels[0].split()[0].rstrip(":")] += line.hours
+    total = sum(hours.values())
+    many = [f"{write_hours(each)} {origin}" for origin, each in hours.items()]
+    beside = f" ({', '.join(many)})" if total >= 10 else ""
+    return f"{write_hours(total)} of {device}{beside}"
+
+
 def _tell_downloads(missing: Iterable[volumes.Download]) -> str:
-    sizes: dict[tuple[str, Path], int] = {}
+    sizes: Counter[str] = Counter()
     for each in missing:
-        kind = (each.what, each.folder)
-        sizes[kind] = sizes.get(kind, 0) + each.size
+        sizes[each.what] += each.size
     if not sizes:
         return "nothing"
     total = sum(sizes.values())
     hours = write_hours(total / SLOW_LINE / HOUR)
-    parts = ", ".join(
-        f"{_gigabytes(size)} {what}"
-        for (what, _), size in sorted(sizes.items(), key=lambda item: -item[1])
-    )
-    return f"{_gigabytes(total)} ({hours} hours at 100 Mbit/s): {parts}"
+    large = {what: size for what, size in sizes.most_common() if size >= LARGE}
+    large |= {"others": total - sum(large.values())}
+    parts = [f"{_gigabytes(size)} {what}" for what, size in large.items()]
+    return f"{_gigabytes(total)} ({hours} hours at 100 Mbit/s): {', '.join(parts)}"
 
 
 def write_hours(hours: float) -> str:
