@@ -13,6 +13,7 @@ import pytest
 from workflow import REPOSITORY, World
 
 from neuraldiffuser import contents, provenance, storage
+from neuraldiffuser.inspection import rates
 
 EVALUATION = {"evaluate_reconstructions", "evaluate_brain", "summarise_evaluation"}
 REPORT = {"derive_findings", "make_table", "make_figure", "write_report"}
@@ -71,6 +72,12 @@ def test_every_artefact_has_its_provenance(results):
         assert made["sha256"] == contents.digest(path), path
         assert made["stage"]
         assert made["inputs"]
+
+
+def test_the_run_keeps_what_its_jobs_took(results):
+    kept = {rate.stage: rate for rate in rates.read_rates(results.parent / "rates.json")}
+    assert kept["reconstruct_images"].unit == "step" and kept["write_report"].jobs == 1
+    assert all(rate.seconds > 0 and rate.machine for rate in kept.values())
 
 
 def test_test_images_never_train(results):
