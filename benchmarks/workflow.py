@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow_scripts"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from comparison import Row, describe_processor, format_table, write_rows
-from finished_run import finish
+from finished_world import finish
 
 from neuraldiffuser.inspection.jobs import read_graph
 from neuraldiffuser.provenance import REPOSITORY
@@ -81,7 +82,7 @@ def measure(folder: Path, overlays: Sequence[Path]) -> Iterator[Row]:
     yield Row("jobs", len(graph.jobs), "")
     start = run_snakemake("--dry-run", "--quiet", folder=folder, overlays=overlays)
     yield from start.rows("dry run of a new experiment")
-    finish(graph, folder)
+    finish(overlays, folder=folder)
     start = run_snakemake(folder=folder, overlays=overlays)
     seen = len(read_graph(overlays, folder=folder).jobs)
     if NOTHING not in start.said or seen != len(graph.jobs):

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from neuraldiffuser import contents, provenance, storage
+from neuraldiffuser.config.models import PinnedFile
+from neuraldiffuser.config.root import Config
 from neuraldiffuser.inspection.jobs import Job, read_graph
 from neuraldiffuser.models import pins
 
@@ -20,14 +22,14 @@ def finish(configfiles: Sequence[Path], *, folder: Path, **changes: Any) -> int:
     Returns:
         how many jobs there are.
     """
-    jobs = [job for job in read_graph(configfiles, folder=folder, changes=changes).jobs]
-    made = [job for job in jobs if job.making]
+    graph = read_graph(configfiles, folder=folder, changes=changes)
+    made = [job for job in graph.jobs if job.making]
     for job in made:
-        _make(job, folder)
+        _make(job, folder, graph.config)
     return len(made)
 
 
-def _make(job: Job, folder: Path) -> None:
+def _make(job: Job, folder: Path, config: Config) -> None:
     outputs = [folder / path for path in job.outputs]
     for path in outputs:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +38,8 @@ def _make(job: Job, folder: Path) -> None:
         else:
             path.write_text(f"{tell_contents(job, path.relative_to(folder))}\n")
     if job.rule == "check_model":
-        _write_receipt(job, *outputs)
+        pin = config.models.zoo[job.wildcards["model"]].files[job.wildcards["file"]]
+        _write_receipt(job, *outputs, folder=folder, pin=pin)
     making = job.making
     provenance.write_sidecars(
         outputs=outputs,
@@ -61,9 +64,13 @@ def tell_contents(job: Job, path: Path) -> Path:
     return job.inputs[0] if job.rule == "fetch_file" else path
 
 
-def _write_receipt(job: Job, receipt: Path, seen: Path) -> None:
-    """The next plan compares with them what lies there then; of a package's files they say less."""
-    for path in job.inputs:
-        storage.write_json(receipt, {"size": path.stat().st_size, "sha256": contents.digest(path)})
-    look = "".join(map(pins.look, job.inputs))
+def _write_receipt(job: Job, receipt: Path, seen: Path, *, folder: Path, pin: PinnedFile) -> None:
+    """The next plan compares with them what lies there then; of a package's files they say less.
+
+    A file that is only pretended passes for the pinned one.
+    """
+    for path in (folder / path for path in job.inputs):
+        found = {"size": path.stat().st_size, "sha256": contents.digest(path)}
+        storage.write_json(receipt, found | pin.model_dump(exclude_none=True))
+    look = "".join(pins.look(folder / path) for path in job.inputs)
     storage.write_json(seen, {"place": "".join(map(str, job.inputs)), "look": look})
