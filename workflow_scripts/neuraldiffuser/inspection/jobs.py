@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake.api import SnakemakeApi
+from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import (
     ConfigSettings,
     DAGSettings,
@@ -105,12 +106,12 @@ def _build(
             config_settings=ConfigSettings(configfiles=configfiles, config=changes),
             snakefile=REPOSITORY / "Snakefile",
         )
-        made.dag(DAGSettings(targets=set(targets), force_incomplete=True))
-        workflow = made._workflow
         try:
+            made.dag(DAGSettings(targets=set(targets), force_incomplete=True))
+            workflow = made._workflow
             workflow._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True)
             workflow._build_dag()
-        except Exception as error:
+        except WorkflowError as error:
             raise ConfigError(f"The workflow cannot be planned: {error}") from error
         yield workflow
 
