@@ -52,6 +52,17 @@ def refuse_unknown_device():
         )
 
 
+def growing(amount):
+    """Memory or time that grows with every attempt: so much at first, then twice, then thrice.
+
+    ``amount`` is a number, or a function of wildcards. What goes on from a checkpoint needs no more
+    time than before: the limit of a decoder's training stays.
+    """
+    return lambda wildcards, attempt: attempt * (
+        amount(wildcards) if callable(amount) else amount
+    )
+
+
 GPUS = 1 if has_gpu() else 0
 GPU_MEMORY = CONFIG.runtime.gpu_memory_gb or 0
 THREADS = CONFIG.runtime.threads
