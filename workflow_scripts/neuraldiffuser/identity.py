@@ -13,7 +13,7 @@ from neuraldiffuser.errors import ConfigError
 SCRIPTS = Path(__file__).parents[1]
 
 # How a job runs and is recorded, not what it computes: a change here reruns nothing.
-EXECUTION_MODULES = frozenset({"runtime.py", "provenance.py", "identity.py"})
+EXECUTION_MODULES = frozenset({"devices.py", "runtime.py", "provenance.py", "identity.py"})
 # What a stage reads of the configuration is in its settings, worked out before it runs. Only the
 # report computes with the configuration's own code: which reading it is, and what stands where.
 COMPUTING_CONFIGURATION = frozenset({"fidelity.py", "description.py", "report.py"})

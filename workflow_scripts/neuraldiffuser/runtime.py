@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from neuraldiffuser import provenance
+from neuraldiffuser import devices, provenance
 from neuraldiffuser.config import stages
 from neuraldiffuser.errors import ConfigError, NeuralDiffuserError
 
@@ -151,7 +151,7 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
     _measured.clear()
     started = time.monotonic()
     try:
-        _require_device(execution)
+        _claim_devices(execution, snakemake.resources)
         yield stages.parse_settings(stage, snakemake.params.settings)
     except NeuralDiffuserError as error:
         logger.error("%s", error)
@@ -229,9 +229,16 @@ def _choose_execution(snakemake: Any) -> Execution:
     )
 
 
-def _require_device(execution: Execution) -> None:
-    """Raises ConfigError where torch does not see the GPU that a job was granted."""
-    if execution.device == "cuda" and not sys.modules["torch"].cuda.is_available():
+def _claim_devices(execution: Execution, resources: Any) -> None:
+    """Takes the GPUs that a job was granted before torch looks for any.
+
+    Raises:
+        ConfigError: torch sees none, or there are too few.
+    """
+    if execution.device == "cpu":
+        return
+    devices.claim(int(resources["gpu"]))
+    if not sys.modules["torch"].cuda.is_available():
         raise ConfigError(
             "This job was granted a GPU, but torch sees none; mend the driver, or the partition "
             "that jobs are sent to, or set runtime.device to cpu."
