@@ -3,11 +3,12 @@
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,6 +71,29 @@ def execution() -> Execution:
 def record(**facts: Any) -> None:
     """Has what only a run can tell stand under "measured" beside the artefacts of its job."""
     _measured.update(facts)
+
+
+def seconds_left() -> float:
+    """Until the job's deadline; infinite without one."""
+    return float("inf") if _execution.deadline is None else _execution.deadline - time.monotonic()
+
+
+@contextmanager
+def stopping_when_told() -> Iterator[None]:
+    """Inside, SIGTERM only moves the deadline to now: who looks at it keeps what it has and stops.
+
+    A scheduler sends it some seconds before it kills a job that it cancels, preempts or times out.
+    """
+
+    def stop(_signal: int, _frame: Any) -> None:
+        global _execution
+        _execution = replace(_execution, deadline=time.monotonic())
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Lines:
