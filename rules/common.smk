@@ -2,6 +2,7 @@
 
 import shutil
 
+from neuraldiffuser import devices
 from neuraldiffuser.config.stages import stage_settings
 from neuraldiffuser.config.validation import validate
 from neuraldiffuser.errors import ConfigError
@@ -64,6 +65,14 @@ def growing(amount):
 
 
 GPUS = 1 if has_gpu() else 0
+# Snakemake counts what jobs take of a machine's GPUs only where it knows how many there are.
+if (
+    GPUS
+    and workflow.is_main_process
+    and workflow.local_exec
+    and "gpu" not in workflow.global_resources
+):
+    workflow.register_resource("gpu", max(len(devices.list_devices()), 1))
 GPU_MEMORY = CONFIG.runtime.gpu_memory_gb or 0
 THREADS = CONFIG.runtime.threads
 DECODER_THREADS = CONFIG.runtime.decoder_threads

@@ -33,7 +33,8 @@ rule measure_switch:
         "<results>/benchmarks/measure_switch/{switch}.jsonl"
     conda:
         "../envs/neuraldiffuser.yaml"
-    threads: workflow.cores
+    # Asked for when there is such a job: a cluster's runs have no total of cores.
+    threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=growing(8000),
         runtime=growing(60),

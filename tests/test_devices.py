@@ -1,6 +1,7 @@
 """Jobs on one machine each compute on GPUs of their own, told apart by locks: no GPU is needed."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from workflow import World
 
 from neuraldiffuser import devices
 from neuraldiffuser.errors import ConfigError
@@ -119,6 +121,16 @@ def test_a_list_says_what_may_be_used(monkeypatch):
 def test_a_device_called_by_its_number_is_that_of_its_uuid(start):
     assert read_claim(start(1, visible="1")) == ["1"]
     assert read_claim(start(1, visible="GPU-bbbb-2,GPU-aaaa-1")) == ["GPU-aaaa-1"]
+
+
+@pytest.mark.usefixtures("nvidia_smi")
+@pytest.mark.parametrize(("options", "count"), [((), 2), (("--resources", "gpu=1"), 1)])
+def test_a_run_counts_the_devices_of_its_machine(tmp_path, options, count):
+    target = "results/tiny/models/stable-diffusion/scheduler/scheduler_config.json.json"
+    answer = World(tmp_path).snakemake(target, *options, changes={"runtime": {"device": "cuda"}})
+    assert answer.succeeded, answer.text
+    (provided,) = re.findall(r"^Provided resources: gpu=\D*(\d+)\D*$", answer.text, re.MULTILINE)
+    assert int(provided) == count
 
 
 def test_more_than_there_are_is_refused(monkeypatch, tmp_path):
