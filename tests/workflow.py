@@ -34,7 +34,7 @@ class World:
     """A folder in which the workflow runs with given overlays of the configuration.
 
     Folders in ``library`` come first where Snakemake and its jobs look for modules; ``profile`` is
-    one of the repository's, ``options`` are what it leaves open.
+    one of the repository's, ``options`` are what it leaves open, ``snakefile`` is what runs.
     """
 
     folder: Path
@@ -42,6 +42,7 @@ class World:
     library: tuple[Path, ...] = ()
     profile: str = "default"
     options: tuple[str, ...] = ("--cores", "2")
+    snakefile: Path = REPOSITORY / "Snakefile"
 
     def snakemake(self, *arguments: str, changes: dict | None = None) -> Answer:
         """Runs Snakemake with this world's configuration, plus some changed keys."""
@@ -57,7 +58,7 @@ class World:
             "snakemake",
             *arguments,
             "--snakefile",
-            str(REPOSITORY / "Snakefile"),
+            str(self.snakefile),
             "--workflow-profile",
             str(REPOSITORY / "profiles" / self.profile),
             "--directory",
