@@ -3,7 +3,9 @@
 A tiny world on a cluster of this one machine; needs Debian's slurm-wlm and munge, and root.
 """
 
+import re
 import time
+from pathlib import Path
 
 import pytest
 import slurm_node
