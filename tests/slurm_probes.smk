@@ -1,6 +1,9 @@
 # Jobs that tell what Slurm gave them, with the workflow's own way of asking.
 
 
+configfile: f"{workflow.basedir}/../config.yaml"
+
+
 include: "../rules/common.smk"
 
 

@@ -105,7 +105,7 @@ def read_log(world):
 
 
 def test_a_training_of_two_processes_goes_on_after_scancel(local, on_slurm):
-    changes = train_together(epochs=500)
+    changes = train_together(epochs=200)
     run = on_slurm.start(DECODER, changes=changes)
     wait_for(lambda: "step" in read_log(on_slurm), run=run)
     (job,) = slurm_node.jobs("RUNNING")
