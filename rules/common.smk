@@ -65,11 +65,12 @@ def growing(amount):
 
 
 GPUS = 1 if has_gpu() else 0
-# Snakemake counts what jobs take of a machine's GPUs only where it knows how many there are.
+# Snakemake counts what jobs take of a machine's GPUs only where it knows how many there are. A
+# cluster, which has nodes, counts its own. (Which executor is meant is not known yet.)
 if (
     GPUS
     and workflow.is_main_process
-    and workflow.local_exec
+    and workflow.nodes is None
     and "gpu" not in workflow.global_resources
 ):
     workflow.register_resource("gpu", max(len(devices.list_devices()), 1))

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -58,19 +58,16 @@ def why_not() -> str | None:
 
 
 @contextmanager
-def serve(cpus: int = 2) -> Iterator[None]:
+def serve(cpus: int = 4) -> Iterator[None]:
     """Inside, sbatch and its like lead to a cluster of this machine alone."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(_written(folder, cpus))
         MUNGE.mkdir(exist_ok=True)
         shutil.chown(MUNGE, "munge", "munge")
-        for command in (
-            ["runuser", "-u", "munge", "--", "munged", "--foreground"],
-            ["slurmctld", "-D", "-c"],
-            ["slurmd", "-D"],
-        ):
-            stack.enter_context(_running(command, folder))
+        stack.enter_context(_running("munged", "--foreground", user="munge", folder=folder))
+        stack.enter_context(_running("slurmctld", "-D", "-c", user="root", folder=folder))
+        stack.enter_context(_running("slurmd", "-D", user="root", folder=folder))
         _wait_until_idle()
         try:
             yield
@@ -95,13 +92,13 @@ def _written(folder: Path, cpus: int) -> Iterator[None]:
 
 
 @contextmanager
-def _running(command: Sequence[str], folder: Path) -> Iterator[None]:
+def _running(program: str, *options: str, user: str, folder: Path) -> Iterator[None]:
     """A daemon that is a child of this process, and ends with it."""
-    program = next(word for word in command if word in PROGRAMS)
-    path = shutil.which(program)
-    words = [path if word == program else word for word in command]
+    command = [shutil.which(program), *options]
     with (folder / f"{program}.log").open("wb") as log:
-        daemon = subprocess.Popen(words, stdout=log, stderr=log)
+        daemon = subprocess.Popen(
+            command, stdout=log, stderr=log, user=user, group=user, extra_groups=()
+        )
         try:
             yield
         finally:

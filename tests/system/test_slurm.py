@@ -49,11 +49,12 @@ def cluster():
 
 
 def wait_for(condition, *, run, seconds=300):
-    """Until something holds of a run that goes on."""
+    """Until something holds of a run that goes on, which is ended where it never does."""
     until = time.monotonic() + seconds
     while not condition():
-        assert run.poll() is None, run.stdout.read()[-8000:]
-        assert time.monotonic() < until
+        if run.poll() is not None or time.monotonic() > until:
+            run.kill()
+            raise AssertionError(run.communicate()[0][-8000:])
         time.sleep(0.2)
 
 
@@ -155,7 +156,7 @@ def test_jobs_at_once_have_gpus_of_their_own(told):
 
 def test_a_training_on_several_gpus_is_one_job_on_one_node(told):
     assert "devices 0,1" in told["devices.txt"]
-    for fact in ("NumNodes=1 ", "NumCPUs=2 ", "NumTasks=1 ", "CPUs/Task=2 ", "gres/gpu=2"):
+    for fact in ("NumNodes=1 ", "NumCPUs=2 ", "NumTasks=1 ", "CPUs/Task=2 ", "gres:gpu:2"):
         assert fact in told["devices.txt"]
 
 
