@@ -17,8 +17,8 @@ rule evaluate_encoder:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         settings=settings("evaluate_encoder"),
         code=code_id("evaluate_encoder"),
@@ -46,8 +46,8 @@ rule evaluate_brain:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=JUDGING_MEMORY,
-        runtime=60,
+        mem_mb=growing(JUDGING_MEMORY),
+        runtime=growing(60),
         gpu=GPUS,
     params:
         settings=settings("evaluate_brain"),
@@ -74,8 +74,8 @@ rule evaluate_brain_of_stimuli:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
         gpu=GPUS,
     params:
         settings=settings("evaluate_brain_of_stimuli"),
@@ -99,8 +99,8 @@ rule compare_brain:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         settings=settings("compare_brain"),
         code=code_id("compare_brain"),

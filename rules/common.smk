@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from neuraldiffuser import devices
 from neuraldiffuser.config.stages import stage_settings
 from neuraldiffuser.config.validation import validate
 from neuraldiffuser.errors import ConfigError
@@ -72,7 +73,27 @@ def keep_rates_of_run():
     rates.keep_rates(jobs, CONFIG)
 
 
+def growing(amount):
+    """Memory or time that grows with every attempt: so much at first, then twice, then thrice.
+
+    ``amount`` is a number, or a function of wildcards. What goes on from a checkpoint needs no more
+    time than before: the limit of a decoder's training stays.
+    """
+    return lambda wildcards, attempt: attempt * (
+        amount(wildcards) if callable(amount) else amount
+    )
+
+
 GPUS = 1 if has_gpu() else 0
+# Snakemake counts what jobs take of a machine's GPUs only where it knows how many there are. A
+# cluster, which has nodes, counts its own. (Which executor is meant is not known yet.)
+if (
+    GPUS
+    and workflow.is_main_process
+    and workflow.nodes is None
+    and "gpu" not in workflow.global_resources
+):
+    workflow.register_resource("gpu", max(len(devices.list_devices()), 1))
 GPU_MEMORY = CONFIG.runtime.gpu_memory_gb or 0
 THREADS = CONFIG.runtime.threads
 DECODER_THREADS = CONFIG.runtime.decoder_threads

@@ -32,8 +32,8 @@ rule fetch_file:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=240,
+        mem_mb=growing(1000),
+        runtime=growing(240),
     params:
         settings=settings("fetch_file"),
         code="a verified copy depends on no code",
@@ -58,8 +58,8 @@ rule fetch_session:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=240,
+        mem_mb=growing(1000),
+        runtime=growing(240),
     params:
         name=get_session,
         settings=settings("fetch_session"),
@@ -84,8 +84,8 @@ rule fetch_region_betas:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=240,
+        mem_mb=growing(1000),
+        runtime=growing(240),
     params:
         name=get_session,
         settings=settings("fetch_region_betas"),
@@ -107,8 +107,8 @@ rule fetch_renormalised_betas:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=240,
+        mem_mb=growing(1000),
+        runtime=growing(240),
     params:
         settings=settings("fetch_renormalised_betas"),
         code="a verified copy depends on no code",
@@ -131,8 +131,8 @@ rule fetch_captions:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=growing(1000),
+        runtime=growing(60),
     params:
         settings=settings("fetch_captions"),
         code="a verified copy depends on no code",
@@ -155,8 +155,8 @@ rule unpack_captions:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         settings=settings("unpack_captions"),
         code=code_id("unpack_captions"),

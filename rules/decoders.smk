@@ -23,7 +23,7 @@ rule pretrain_decoder:
         gpu=GPUS * DECODER_PROCESSES,
         processes=DECODER_PROCESSES,
         nodes=1,
-        mem_mb=get_training_memory,
+        mem_mb=growing(get_training_memory),
         runtime=CONFIG.runtime.decoder_minutes,
     params:
         teacher=get_teaching_model,
@@ -56,7 +56,7 @@ rule finetune_decoder:
         gpu=GPUS * DECODER_PROCESSES,
         processes=DECODER_PROCESSES,
         nodes=1,
-        mem_mb=get_training_memory,
+        mem_mb=growing(get_training_memory),
         runtime=CONFIG.runtime.decoder_minutes,
     params:
         teacher=get_teaching_model,
@@ -89,7 +89,7 @@ rule train_from_scratch:
         gpu=GPUS * DECODER_PROCESSES,
         processes=DECODER_PROCESSES,
         nodes=1,
-        mem_mb=get_training_memory,
+        mem_mb=growing(get_training_memory),
         runtime=CONFIG.runtime.decoder_minutes,
     params:
         settings=settings("train_from_scratch"),
@@ -119,8 +119,8 @@ rule predict_embeddings:
     threads: DECODER_THREADS
     resources:
         gpu=GPUS,
-        mem_mb=24000 if GPUS else 2500,
-        runtime=240,
+        mem_mb=growing(24000 if GPUS else 2500),
+        runtime=growing(240),
     params:
         settings=settings("predict_embeddings"),
         code=code_id("predict_embeddings"),
@@ -148,8 +148,8 @@ rule decode_by_ridge:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=growing(16000),
+        runtime=growing(240),
     params:
         settings=settings("decode_by_ridge"),
         code=code_id("decode_by_ridge"),
@@ -173,8 +173,8 @@ rule collect_ground_truth:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         settings=settings("collect_ground_truth"),
         code=code_id("collect_ground_truth"),

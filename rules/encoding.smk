@@ -25,8 +25,8 @@ rule convert_gnet:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         checkpoint=locate_only_file(CONFIG.models.gnet),
         settings=settings("convert_gnet"),
@@ -54,8 +54,8 @@ rule train_encoder:
     threads: 1
     resources:
         gpu=GPUS,
-        mem_mb=ENCODER_MEMORY,
-        runtime=480,
+        mem_mb=growing(ENCODER_MEMORY),
+        runtime=growing(480),
     params:
         settings=settings("train_encoder"),
         code=code_id("train_encoder"),

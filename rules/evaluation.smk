@@ -21,8 +21,8 @@ rule evaluate_reconstructions:
         "../envs/neuraldiffuser.yaml"
     threads: THREADS
     resources:
-        mem_mb=JUDGING_MEMORY,
-        runtime=120,
+        mem_mb=growing(JUDGING_MEMORY),
+        runtime=growing(120),
         gpu=GPUS,
     params:
         settings=settings("evaluate_reconstructions"),
@@ -50,8 +50,8 @@ rule evaluate_decoding:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         settings=settings("evaluate_decoding"),
         code=code_id("evaluate_decoding"),
@@ -77,8 +77,8 @@ rule evaluate_retrieval:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         settings=settings("evaluate_retrieval"),
         code=code_id("evaluate_retrieval"),
@@ -109,8 +109,8 @@ rule compare_predictors:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         settings=settings("compare_predictors"),
         code=code_id("compare_predictors"),
@@ -138,8 +138,8 @@ rule summarise_evaluation:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         settings=settings("summarise_evaluation"),
         code=code_id("summarise_evaluation"),
@@ -162,8 +162,8 @@ rule compare_sweep:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         settings=settings("compare_sweep"),
         code=code_id("compare_sweep"),
@@ -201,8 +201,8 @@ rule derive_findings:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         settings=settings("derive_findings"),
         code=code_id("derive_findings"),

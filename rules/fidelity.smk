@@ -33,10 +33,11 @@ rule measure_switch:
         "<results>/benchmarks/measure_switch/{switch}.jsonl"
     conda:
         "../envs/neuraldiffuser.yaml"
-    threads: workflow.cores
+    # Asked for when there is such a job: a cluster's runs have no total of cores.
+    threads: lambda wildcards: workflow.cores
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         settings=settings("measure_switch"),
         code=code_id("measure_switch"),
@@ -65,8 +66,8 @@ rule collect_fidelity:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         settings=settings("collect_fidelity"),
         code=code_id("collect_fidelity"),

@@ -21,8 +21,8 @@ rule make_gallery:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=20,
+        mem_mb=growing(4000),
+        runtime=growing(20),
     params:
         settings=settings("make_gallery"),
         code=code_id("make_gallery"),
@@ -47,8 +47,8 @@ rule make_thumbnails:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         settings=settings("make_thumbnails"),
         code=code_id("make_thumbnails"),
@@ -73,8 +73,8 @@ rule make_stimulus_thumbnails:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         settings=settings("make_stimulus_thumbnails"),
         code=code_id("make_stimulus_thumbnails"),
@@ -105,8 +105,8 @@ rule write_gallery:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=20,
+        mem_mb=growing(4000),
+        runtime=growing(20),
     params:
         settings=settings("write_gallery"),
         code=code_id("write_gallery"),

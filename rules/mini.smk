@@ -12,8 +12,8 @@ rule generate_mini_world:
         "../envs/neuraldiffuser.yaml"
     threads: THREADS
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=growing(3000),
+        runtime=growing(30),
     params:
         settings=settings("generate_mini_world"),
         code=code_id("generate_mini_world"),
@@ -53,8 +53,8 @@ rule train_mini_autoencoder:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=growing(6000),
+        runtime=growing(60),
     params:
         settings=settings("train_mini_autoencoder"),
         code=code_id("train_mini_autoencoder"),
@@ -94,8 +94,8 @@ rule train_mini_clip:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=growing(6000),
+        runtime=growing(60),
     params:
         settings=settings("train_mini_clip"),
         code=code_id("train_mini_clip"),
@@ -132,8 +132,8 @@ rule train_mini_denoiser:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=6000,
-        runtime=120,
+        mem_mb=growing(6000),
+        runtime=growing(120),
     params:
         settings=settings("train_mini_denoiser"),
         code=code_id("train_mini_denoiser"),

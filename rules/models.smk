@@ -29,8 +29,8 @@ rule fetch_model:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=240,
+        mem_mb=growing(1000),
+        runtime=growing(240),
     params:
         pin=get_pin,
         settings=settings("fetch_model"),
@@ -57,8 +57,8 @@ rule check_model:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=growing(3000),
+        runtime=growing(30),
     params:
         pin=get_pin,
         place=get_place,

@@ -28,8 +28,8 @@ rule calibrate_guidance:
     resources:
         gpu=GPUS,
         gpu_memory_gb=GPU_MEMORY,
-        mem_mb=RECONSTRUCTION_MEMORY,
-        runtime=60,
+        mem_mb=growing(RECONSTRUCTION_MEMORY),
+        runtime=growing(60),
     params:
         models=get_generative_models(get_calibrated),
         settings=settings("calibrate_guidance"),
@@ -59,8 +59,8 @@ rule reconstruct_images:
     resources:
         gpu=GPUS,
         gpu_memory_gb=GPU_MEMORY,
-        mem_mb=RECONSTRUCTION_MEMORY,
-        runtime=240,
+        mem_mb=growing(RECONSTRUCTION_MEMORY),
+        runtime=growing(240),
     params:
         models=get_generative_models(get_variant),
         settings=settings("reconstruct_images"),
@@ -92,8 +92,8 @@ rule select_repeats:
     threads: 1
     resources:
         gpu=GPUS,
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=growing(6000),
+        runtime=growing(60),
     params:
         weights=locate(CONFIG.models.clip_image, CLIP_WEIGHTS),
         settings=settings("select_repeats"),

@@ -81,8 +81,8 @@ rule make_table:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         settings=settings("make_table"),
         code=code_id("make_table"),
@@ -112,8 +112,8 @@ rule make_figure:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         settings=settings("make_figure"),
         code=code_id("make_figure"),
@@ -180,8 +180,8 @@ rule write_report:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         settings=settings("write_report"),
         code=code_id("write_report"),

@@ -19,8 +19,8 @@ rule extract_vae_latent:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=4000 + 2000 * THREADS,
-        runtime=240,
+        mem_mb=growing(4000 + 2000 * THREADS),
+        runtime=growing(240),
     params:
         weights=locate_autoencoder(),
         settings=settings("extract_vae_latent"),
@@ -48,8 +48,8 @@ rule extract_clip_text:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=4000 + 2000 * THREADS,
-        runtime=240,
+        mem_mb=growing(4000 + 2000 * THREADS),
+        runtime=growing(240),
     params:
         weights=locate(CONFIG.models.stable_diffusion, TEXT_WEIGHTS),
         settings=settings("extract_clip_text"),
@@ -79,8 +79,8 @@ rule extract_clip_image:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=4000 + 2000 * THREADS,
-        runtime=240,
+        mem_mb=growing(4000 + 2000 * THREADS),
+        runtime=growing(240),
     params:
         weights=locate(CONFIG.models.clip_image, CLIP_WEIGHTS),
         settings=settings("extract_clip_image"),

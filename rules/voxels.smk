@@ -21,8 +21,8 @@ rule prepare_voxels:
         "../envs/neuraldiffuser.yaml"
     threads: THREADS
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=growing(3000),
+        runtime=growing(60),
     params:
         settings=settings("prepare_voxels"),
         code=code_id("prepare_voxels"),
@@ -47,8 +47,8 @@ rule describe_voxels:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=30,
+        mem_mb=growing(1500),
+        runtime=growing(30),
     params:
         settings=settings("describe_voxels"),
         code=code_id("describe_voxels"),
@@ -79,8 +79,8 @@ rule draw_regions:
         "../envs/neuraldiffuser.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=20,
+        mem_mb=growing(1000),
+        runtime=growing(20),
     params:
         settings=settings("draw_regions"),
         code=code_id("draw_regions"),

@@ -1,5 +1,7 @@
 """What several processes do in tests: of a module that new processes can import."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,14 @@ def train_pair(world: Path, target: str, folder: Path) -> None:
         path_to_decoder=folder / "decoder.safetensors",
         path_to_curve=folder / "curve.csv",
     )
+
+
+def train_when_told_to_stop(world: Path, target: str, folder: Path) -> None:
+    """The same, in processes that a scheduler told to stop as soon as they began."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    if Share.current().count > 1:
+        os.kill(os.getppid(), signal.SIGTERM)
+    train_pair(world, target, folder)
 
 
 def fail_alone(error: Exception) -> None:

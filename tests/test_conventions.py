@@ -75,6 +75,13 @@ def test_rule_has_every_directive(name):
 
 
 @pytest.mark.parametrize("name", sorted(rules()))
+def test_memory_and_time_grow_with_attempts(name):
+    memory = re.search(r"mem_mb=growing\(.+\),", rules()[name])
+    time = re.search(r"runtime=(growing\(\d+\)|CONFIG\.runtime\.decoder_minutes),", rules()[name])
+    assert memory and time, "a job that was killed for want of either would be killed again"
+
+
+@pytest.mark.parametrize("name", sorted(rules()))
 def test_settings_and_code_are_those_of_the_rule(name):
     settings = f'settings("{name}")' in rules()[name]
     named = re.search(rf'code=(code_id|get_code)\("{name}"', rules()[name])

@@ -1,12 +1,13 @@
-"""One set of pins: pip's, conda's and the profiles' shared keys agree."""
+"""One set of pins: pip's, conda's, the container's and the profiles' shared keys agree."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[1]
-MACHINE_KEYS = {"cores", "resources"}
+MACHINE_KEYS = {"cores"}  # of profiles/default
 
 
 def pins() -> list[str]:
@@ -17,6 +18,22 @@ def pins() -> list[str]:
 def test_conda_environment_holds_the_same_pins():
     environment = yaml.safe_load((REPOSITORY / "envs/neuraldiffuser.yaml").read_text())
     assert environment["dependencies"][-1]["pip"] == pins()
+
+
+def test_the_container_installs_these_pins_and_no_others():
+    recipe = (REPOSITORY / "envs/Dockerfile").read_text()
+    assert re.findall(r"^COPY (.+)$", recipe, re.M) == ["requirements.txt /opt/neuraldiffuser/"]
+    assert re.findall(r"pip install (.+)$", recipe, re.M) == [
+        "--no-cache-dir --requirement /opt/neuraldiffuser/requirements.txt"
+    ]
+    assert "!requirements.txt" in (REPOSITORY / ".dockerignore").read_text().splitlines()
+
+
+def test_the_container_and_conda_take_the_same_python():
+    environment = yaml.safe_load((REPOSITORY / "envs/neuraldiffuser.yaml").read_text())
+    recipe = (REPOSITORY / "envs/Dockerfile").read_text()
+    (version,) = re.findall(r"^FROM python:(\d+\.\d+)-slim-bookworm$", recipe, re.M)
+    assert environment["dependencies"][0] == f"python={version}"
 
 
 @pytest.mark.parametrize("pin", pins())

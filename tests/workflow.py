@@ -33,36 +33,46 @@ class Answer:
 class World:
     """A folder in which the workflow runs with given overlays of the configuration.
 
-    Folders in ``library`` come first where Snakemake and its jobs look for modules.
+    Folders in ``library`` come first where Snakemake and its jobs look for modules; ``profile`` is
+    one of the repository's, ``options`` are what it leaves open, ``snakefile`` is what runs.
     """
 
     folder: Path
     overlays: tuple[Path, ...] = (CORRECTED, MINIATURE, TINY)
     library: tuple[Path, ...] = ()
+    profile: str = "default"
+    options: tuple[str, ...] = ("--cores", "2")
+    snakefile: Path = REPOSITORY / "Snakefile"
 
     def snakemake(self, *arguments: str, changes: dict | None = None) -> Answer:
         """Runs Snakemake with this world's configuration, plus some changed keys."""
+        run = self.start(*arguments, changes=changes)
+        text, _ = run.communicate()
+        return Answer(run.returncode == 0, text)
+
+    def start(self, *arguments: str, changes: dict | None = None) -> subprocess.Popen:
+        """The same without waiting for it: what it says comes from its standard output."""
         command = [
             sys.executable,
             "-m",
             "snakemake",
             *arguments,
             "--snakefile",
-            str(REPOSITORY / "Snakefile"),
+            str(self.snakefile),
             "--workflow-profile",
-            str(REPOSITORY / "profiles/default"),
+            str(REPOSITORY / "profiles" / self.profile),
             "--directory",
             str(self.folder),
-            "--cores",
-            "2",
+            *self.options,
             "--nocolor",
             "--configfile",
             *(str(path) for path in self._overlays(changes or {})),
         ]
         library = [*self.library, REPOSITORY / "workflow_scripts"]
         environment = os.environ | {"PYTHONPATH": ":".join(map(str, library))}
-        answer = subprocess.run(command, env=environment, capture_output=True, text=True)
-        return Answer(answer.returncode == 0, answer.stdout + answer.stderr)
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def dry_run(self, *arguments: str, changes: dict | None = None) -> Answer:
         """What would run."""

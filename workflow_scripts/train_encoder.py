@@ -55,7 +55,7 @@ def train_encoder(
         ConfigError: too few images would be left to train on, or the settings are not those of the
             released model.
         DataError: the released model does not answer for these voxels.
-        TrainingError: the loss is no longer finite.
+        TrainingError: the loss is no longer finite, or the job's time is up.
     """
     voxels = read_voxels(path_to_voxels)
     ids, means = voxels.averaged("training")
@@ -68,12 +68,14 @@ def train_encoder(
         return Responses(read(ids[rows]), means[rows], repeats[rows])
 
     held_out = respond(watching)
+    path_to_checkpoint = Path(f"{path_to_encoder}.partial")
     network, curve = SOURCES[settings.source](
         Material(
             subject=voxels.subject,
             selection=voxels.selection,
             read_training=lambda: respond(~(unseen | watching)),
             held_out=held_out,
+            path_to_checkpoint=path_to_checkpoint,
             path_to_released=path_to_released,
         ),
         settings=settings,
@@ -105,6 +107,7 @@ def train_encoder(
     arrays |= {f"curve/{name}": curve[name].to_numpy() for name in curve}
     attributes = {"subject": voxels.subject, "source": settings.source}
     storage.write_arrays(path_to_accuracy, arrays, attributes | {"test_images": len(test_ids)})
+    path_to_checkpoint.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

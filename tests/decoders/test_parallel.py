@@ -1,12 +1,13 @@
 """Processes that share a batch reach what one process reaches, and fail as one."""
 
+import signal
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from parallel_jobs import fail_alone, train_pair, write_gradients
+from parallel_jobs import fail_alone, train_pair, train_when_told_to_stop, write_gradients
 from torch.multiprocessing import ProcessRaisedException
 
 from neuraldiffuser import runtime
@@ -31,11 +32,11 @@ def test_dropout_keeps_the_mean_and_drops_its_share():
     assert (Dropout(0.0)(torch.ones(5)) == 1).all()
 
 
-def launched(monkeypatch, world, target, folder, **execution):
+def launched(monkeypatch, world, target, folder, job=train_pair, **execution):
     folder.mkdir(exist_ok=True)
     granted = runtime.Execution(label="test", log=str(folder / "log"), **execution)
     monkeypatch.setattr(runtime, "_execution", granted)
-    launch(train_pair, world=world, target=target, folder=folder)
+    launch(job, world=world, target=target, folder=folder)
     curve = pd.read_csv(folder / "curve.csv").to_numpy()
     weights = read_decoder(folder / "decoder.safetensors").model.state_dict().values()
     return curve, torch.cat([weight.flatten() for weight in weights])
@@ -57,13 +58,26 @@ def test_two_processes_stop_in_time_and_go_on(monkeypatch, world, tmp_path):
     pair = {"processes": 2}
     whole, weights = launched(monkeypatch, world, "clip_text", tmp_path / "whole", **pair)
     folder = tmp_path / "paused"
-    with pytest.raises(TrainingError, match="the time limit is reached after step 25 of 30"):
+    with pytest.raises(TrainingError, match="stopped in time after step 25 of 30"):
         launched(monkeypatch, world, "clip_text", folder, deadline=time.monotonic(), **pair)
     assert [path.name for path in folder.iterdir() if path.name != "log"] == [
         "decoder.safetensors.partial"
     ]
     resumed, again = launched(monkeypatch, world, "clip_text", folder, **pair)
     np.testing.assert_array_equal(resumed, whole)
+    assert torch.equal(again, weights)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_processes_that_are_told_to_stop_keep_a_checkpoint(monkeypatch, world, tmp_path, processes):
+    place = (monkeypatch, world, "clip_text")
+    _, weights = launched(*place, tmp_path / "whole", processes=processes)
+    folder, otherwise = tmp_path / "told", signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TrainingError, match="stopped in time after step 25 of 30, whose checkpoin"):
+        launched(*place, folder, job=train_when_told_to_stop, processes=processes)
+    assert signal.getsignal(signal.SIGTERM) == otherwise
+    assert (folder / "decoder.safetensors.partial").exists()
+    _, again = launched(*place, folder, processes=processes)
     assert torch.equal(again, weights)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import time
 
 import numpy as np
 import pytest
@@ -179,14 +180,14 @@ def test_a_training_whose_time_is_up_keeps_its_checkpoint_and_goes_on(
     monkeypatch.setattr(training, "STEPS_BETWEEN_CHECKS", 5)
     whole, path = make_run(trials), tmp_path / "partial"
     train(whole, path_to_checkpoint=tmp_path / "whole")
-    late = runtime.Execution(deadline=training.time.monotonic() + 60)
+    late = runtime.Execution(deadline=time.monotonic() + 60)
     monkeypatch.setattr(runtime, "_execution", late)
     for steps in (5, 10):
         with pytest.raises(TrainingError) as error:
             train(make_run(trials), path_to_checkpoint=path)
         assert str(error.value) == (
-            f"pretraining: the time limit is reached after step {steps} of 30, whose checkpoint is "
-            "kept; run the same command again to go on, or raise runtime.decoder_minutes."
+            f"pretraining: stopped in time after step {steps} of 30, whose checkpoint is kept; run "
+            "the same command again to go on, or raise runtime.decoder_minutes."
         )
     monkeypatch.setattr(runtime, "_execution", runtime.Execution())
     resumed = make_run(trials)

@@ -82,7 +82,9 @@ def paths_to_encoder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("encoders")
     paths = [folder / "subj01.safetensors", folder / "subj01.h5"]
     trials = plant(160, seed=0), plant(40, seed=1)
-    encoder, _ = train_gnet(*trials, settings=ENCODING, seed=0, device="cpu")
+    encoder, _ = train_gnet(
+        *trials, settings=ENCODING, seed=0, device="cpu", path_to_checkpoint=folder / "partial"
+    )
     save_encoder(paths[0], as_stored(encoder), settings=ENCODING.network, metadata={})
     arrays = {"roi": np.zeros(4, np.uint8), "index": np.arange(4)}
     arrays |= {name: np.ones(4) for name in ("correlation", "held_out_correlation")}

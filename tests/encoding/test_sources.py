@@ -40,6 +40,7 @@ def take(converted, number, index, *, shape=None, settings=SETTINGS, subject=Non
         selection=Selection(shape or public_gnet.VOLUMES[number], np.array(index), zeros, zeros),
         read_training=refuse_to_read,
         held_out=None,
+        path_to_checkpoint=None,
         path_to_released=converted,
     )
     return SOURCES["released"](material, settings=settings, seed=0, device="cpu")

@@ -1,19 +1,23 @@
+import time
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from neuraldiffuser import storage
+from neuraldiffuser import runtime, storage
 from neuraldiffuser.encoding import training
 from neuraldiffuser.encoding.accuracy import correlate_voxels
 from neuraldiffuser.encoding.prediction import predict
 from neuraldiffuser.errors import ConfigError, TrainingError
 
+NOWHERE = Path("/nonexistent/partial")  # short trainings keep no checkpoint
 
-def fit(planted, settings, *, seed=0, **changes):
+
+def fit(planted, settings, *, seed=0, path_to_checkpoint=NOWHERE, **changes):
     plan = settings.training.model_copy(update=changes)
     return training.train_gnet(
         planted[0],
@@ -21,6 +25,7 @@ def fit(planted, settings, *, seed=0, **changes):
         settings=settings.model_copy(update={"training": plan}),
         seed=seed,
         device="cpu",
+        path_to_checkpoint=path_to_checkpoint,
     )
 
 
@@ -116,6 +121,40 @@ def test_training_stops_early_and_keeps_the_best_epoch(planted, settings, monkey
     encoder, curve = fit(few, settings, patience=2)
     assert curve["held_out_correlation"].tolist() == [0.1, 0.5, 0.2, 0.4]
     assert torch.equal(encoder.readout.weight, kept[1])
+
+
+def test_a_training_whose_time_is_up_keeps_its_checkpoint_and_goes_on(
+    planted, settings, monkeypatch, tmp_path
+):
+    few, path = (first_rows(planted[0], 80), planted[1]), tmp_path / "partial"
+    whole, curve = fit(few, settings, epochs=3)
+    late = runtime.Execution(deadline=time.monotonic() + 60)
+    for epochs in (1, 2):
+        monkeypatch.setattr(runtime, "_execution", late)
+        with pytest.raises(TrainingError) as error:
+            fit(few, settings, epochs=3, path_to_checkpoint=path)
+        assert str(error.value) == (
+            f"The encoder's training stopped in time after epoch {epochs}, whose checkpoint is "
+            "kept; run the same command again to go on."
+        )
+    monkeypatch.setattr(runtime, "_execution", runtime.Execution())
+    resumed, again = fit(few, settings, epochs=3, path_to_checkpoint=path)
+    assert again.equals(curve)
+    weights = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in weights)
+
+
+def test_another_training_does_not_go_on_from_a_checkpoint(
+    planted, settings, monkeypatch, tmp_path
+):
+    few, path = (first_rows(planted[0], 80), planted[1]), tmp_path / "partial"
+    _, fresh = fit(few, settings, epochs=2, seed=1)
+    monkeypatch.setattr(runtime, "_execution", runtime.Execution(deadline=time.monotonic()))
+    with pytest.raises(TrainingError):
+        fit(few, settings, epochs=2, seed=0, path_to_checkpoint=path)
+    monkeypatch.setattr(runtime, "_execution", runtime.Execution())
+    _, other = fit(few, settings, epochs=2, seed=1, path_to_checkpoint=path)
+    assert other.equals(fresh)
 
 
 def test_best_epoch_is_the_first_of_the_highest():

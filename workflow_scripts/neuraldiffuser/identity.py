@@ -14,7 +14,15 @@ SCRIPTS = Path(__file__).parents[1]
 
 # How a job runs and is recorded, not what it computes: a change here reruns nothing.
 EXECUTION_MODULES = frozenset(
-    {"runtime.py", "provenance.py", "identity.py", "contents.py", "machine.py"}
+    {
+        "runtime.py",
+        "devices.py",
+        "machine.py",
+        "exclusion.py",
+        "provenance.py",
+        "identity.py",
+        "contents.py",
+    }
 )
 DIGITS_PER_MODULE = 12
 BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # of statements, in a statement

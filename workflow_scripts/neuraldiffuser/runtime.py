@@ -2,17 +2,18 @@
 
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from neuraldiffuser import provenance
+from neuraldiffuser import devices, provenance
 from neuraldiffuser.config import stages
 from neuraldiffuser.errors import ConfigError, NeuralDiffuserError
 
@@ -69,6 +70,29 @@ def execution() -> Execution:
 def record(**facts: Any) -> None:
     """Has what only a run can tell stand under "measured" beside the artefacts of its job."""
     _measured.update(facts)
+
+
+def seconds_left() -> float:
+    """Until the job's deadline; infinite without one."""
+    return float("inf") if _execution.deadline is None else _execution.deadline - time.monotonic()
+
+
+@contextmanager
+def stopping_when_told() -> Iterator[None]:
+    """Inside, SIGTERM only moves the deadline to now: who looks at it keeps what it has and stops.
+
+    A scheduler sends it some seconds before it kills a job that it cancels, preempts or times out.
+    """
+
+    def stop(_signal: int, _frame: Any) -> None:
+        global _execution
+        _execution = replace(_execution, deadline=time.monotonic())
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Lines:
@@ -150,7 +174,7 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
     _measured.clear()
     started = time.monotonic()
     try:
-        _require_device(execution)
+        _claim_devices(execution, snakemake.resources)
         yield stages.parse_settings(stage, snakemake.params.settings)
     except NeuralDiffuserError as error:
         logger.error("%s", error)
@@ -227,9 +251,16 @@ def _choose_execution(snakemake: Any) -> Execution:
     )
 
 
-def _require_device(execution: Execution) -> None:
-    """Raises ConfigError where torch does not see the GPU that a job was granted."""
-    if execution.device == "cuda" and not sys.modules["torch"].cuda.is_available():
+def _claim_devices(execution: Execution, resources: Any) -> None:
+    """Takes the GPUs that a job was granted before torch looks for any.
+
+    Raises:
+        ConfigError: torch sees none, or there are too few.
+    """
+    if execution.device == "cpu":
+        return
+    devices.claim(int(resources["gpu"]))
+    if not sys.modules["torch"].cuda.is_available():
         raise ConfigError(
             "This job was granted a GPU, but torch sees none; mend the driver, or the partition "
             "that jobs are sent to, or set runtime.device to cpu."

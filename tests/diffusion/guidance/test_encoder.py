@@ -30,10 +30,15 @@ WEIGHTS = np.array([1.0, 3.0, 0.5, 2.0])
 
 
 @pytest.fixture(scope="module")
-def encoder():
+def encoder(tmp_path_factory):
     """Fitted to the redness of the four quarters of pictures, in float64."""
     fitted, _ = train_gnet(
-        plant(320, seed=0), plant(40, seed=1), settings=SETTINGS, seed=0, device="cpu"
+        plant(320, seed=0),
+        plant(40, seed=1),
+        settings=SETTINGS,
+        seed=0,
+        device="cpu",
+        path_to_checkpoint=tmp_path_factory.mktemp("encoder") / "partial",
     )
     return fitted.double().requires_grad_(False)
 

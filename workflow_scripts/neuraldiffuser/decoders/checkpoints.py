@@ -10,16 +10,16 @@ from zipfile import is_zipfile
 import torch
 
 from neuraldiffuser import runtime, storage
-from neuraldiffuser.decoders.history import History
 
 LEAST_SECONDS_BETWEEN = 120.0
+SECONDS_BEFORE_DEADLINE = 120.0  # at least, kept for the last one
 SHARE_OF_TIME = 0.05  # at most, spent on writing checkpoints
 VALUES_AT_ONCE = 1 << 26
 
 
 @dataclass
 class Checkpoint:
-    """One file that holds all parts of a training and the history of its losses.
+    """One file that holds all parts of a training and how far it has come.
 
     Attributes:
         path: of the file.
@@ -39,30 +39,37 @@ class Checkpoint:
     def __post_init__(self) -> None:
         self._due = time.monotonic() + self.least_seconds
 
+    def is_last(self, seconds: float = 0.0) -> bool:
+        """Whether the job's time does not suffice for ``seconds`` more of training and another."""
+        needed = max(SECONDS_BEFORE_DEADLINE, 2 * self.seconds)
+        return runtime.seconds_left() < needed + seconds
+
     def is_due(self) -> bool:
         """Whether enough time has passed since the last one."""
         return time.monotonic() >= self._due
 
-    def save(self, history: History) -> None:
-        """Writes all parts atomically; the next one is due when writing costs little in between."""
+    def save(self, history: dict[str, Any]) -> None:
+        """Writes all parts atomically; the next one is due when writing costs little in between.
+
+        Args:
+            history: of the training so far, in plain values and tensors.
+        """
         started = time.monotonic()
         content = {name: part.state_dict() for name, part in self.parts.items()}
-        content |= {"identity": self.identity, "history": history.state_dict()}
+        content |= {"identity": self.identity, "history": history}
         with storage.replace_atomically(self.path) as temporary, temporary.open("wb") as file:
             torch.save(content, file)
         self.seconds = time.monotonic() - started
         self._due = time.monotonic() + max(self.least_seconds, self.seconds / SHARE_OF_TIME)
 
-    def load(self) -> History:
-        """Restores all parts; returns an empty history where there is nothing to go on from."""
+    def load(self) -> dict[str, Any]:
+        """Restores all parts; returns the history, empty where there is nothing to go on from."""
         content = read_checkpoint(self.path)
         if content.get("identity") != self.identity:
-            return History()
+            return {}
         for name, part in self.parts.items():
             part.load_state_dict(content[name])
-        history = History(**content["history"])
-        runtime.logger.info("resuming after step %d", len(history))
-        return history
+        return content["history"]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

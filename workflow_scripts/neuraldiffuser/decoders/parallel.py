@@ -128,9 +128,10 @@ def launch(function: Callable[..., None], **arguments: Any) -> None:
             f"{execution.processes} on one machine) or use fewer processes."
         )
     if execution.processes == 1:
-        function(**arguments)
+        with runtime.stopping_when_told():
+            function(**arguments)
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, runtime.stopping_when_told():
         meeting = Path(folder, "meeting")
         errors = multiprocessing.get_context("spawn").SimpleQueue()
         try:
@@ -171,7 +172,8 @@ def _join(
         world_size=execution.processes,
     )
     try:
-        function(**arguments)
+        with runtime.stopping_when_told():
+            function(**arguments)
     except NeuralDiffuserError as error:
         errors.put(error)
         raise  # leaving at once: taking leave of processes that wait for this one would wait too

@@ -6,7 +6,6 @@ processes share each batch (``parallel``). Within a step the host never waits fo
 looks at the losses every few dozen steps.
 """
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +32,6 @@ from neuraldiffuser.decoders.parallel import Share
 from neuraldiffuser.errors import TrainingError
 
 STEPS_BETWEEN_CHECKS = 25
-SECONDS_BEFORE_DEADLINE = 120.0  # at least, kept for the last checkpoint
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,9 @@ def train(
     scaler = make_scaler(run.device, settings.precision)
     parts = {"model": run.model, "optimiser": optimiser, "schedule": schedule, "scaler": scaler}
     checkpoint = Checkpoint(path_to_checkpoint, identity_of(run), parts, least_seconds=seconds)
-    history = checkpoint.load()
+    history = History(**checkpoint.load())
+    if len(history):
+        runtime.logger.info("resuming after step %d", len(history))
     if not share.agree(len(history), run.device):
         raise TrainingError(describe_disagreement(run, path_to_checkpoint))
     with progress(run, done=len(history)) as bar, torch.random.fork_rng(devices_of(run)):
@@ -141,21 +141,17 @@ def check(run: Run, history: History, checkpoint: Checkpoint, share: Share, bar:
         f"{run.name}, step {len(history)}, loss {loss:.4g}, learning rate {rate:.2g}:",
         refresh=False,
     )
-    late = is_late(run, share, checkpoint.seconds) and len(history) < run.steps
+    late = is_late(run, share, checkpoint) and len(history) < run.steps
     if share.index == 0 and (late or checkpoint.is_due()):
-        checkpoint.save(history)
+        checkpoint.save(history.state_dict())
     if late:
         raise TrainingError(describe_pause(run, steps=len(history)))
 
 
-def is_late(run: Run, share: Share, seconds_to_save: float) -> bool:
+def is_late(run: Run, share: Share, checkpoint: Checkpoint) -> bool:
     """Whether for any process the time left is but enough for a last checkpoint."""
-    deadline = runtime.execution().deadline
-    if deadline is None:
-        return False
-    reserve = max(SECONDS_BEFORE_DEADLINE, 2 * seconds_to_save)
-    late = time.monotonic() > deadline - reserve
-    return bool(share.average(torch.tensor(float(late), device=run.device)) > 0)
+    late = torch.tensor(float(checkpoint.is_last()), device=run.device)
+    return bool(share.average(late) > 0)
 
 
 def progress(run: Run, *, done: int) -> tqdm:
@@ -186,10 +182,10 @@ def describe_failure(run: Run, *, step: int) -> str:
 
 
 def describe_pause(run: Run, *, steps: int) -> str:
-    """The sentence for a training whose time is up."""
+    """The sentence for a training whose time is up, or which was told to stop."""
     return (
-        f"{run.name}: the time limit is reached after step {steps} of {run.steps}, whose "
-        "checkpoint is kept; run the same command again to go on, or raise runtime.decoder_minutes."
+        f"{run.name}: stopped in time after step {steps} of {run.steps}, whose checkpoint is kept; "
+        "run the same command again to go on, or raise runtime.decoder_minutes."
     )
 
 

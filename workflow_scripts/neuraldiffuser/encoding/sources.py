@@ -26,6 +26,7 @@ class Material:
         selection: the voxels to answer for.
         read_training: reads the images to fit; a source that fits nothing does not call it.
         held_out: other training images, on which the best epoch is chosen.
+        path_to_checkpoint: where a training that was killed goes on from.
         path_to_released: ``encoders/released_gnet.safetensors``, where the source reads it.
     """
 
@@ -33,6 +34,7 @@ class Material:
     selection: Selection
     read_training: Callable[[], Responses]
     held_out: Responses
+    path_to_checkpoint: Path
     path_to_released: Path | str | None = None
 
 
@@ -41,7 +43,14 @@ def train_on_own_trials(
 ) -> tuple[Gnet, pd.DataFrame]:
     """Fits a GNet to the subject's training trials; ``train_gnet`` says what is returned."""
     training = material.read_training()
-    return train_gnet(training, material.held_out, settings=settings, seed=seed, device=device)
+    return train_gnet(
+        training,
+        material.held_out,
+        settings=settings,
+        seed=seed,
+        device=device,
+        path_to_checkpoint=material.path_to_checkpoint,
+    )
 
 
 def take_released(

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ import torch
 
 from neuraldiffuser import runtime
 from neuraldiffuser.config.encoding import EncoderTrainingSettings, EncodingSettings, GnetSettings
+from neuraldiffuser.decoders.checkpoints import Checkpoint, digest
 from neuraldiffuser.decoders.splits import validation_ids
 from neuraldiffuser.encoding.accuracy import correlate_voxels
 from neuraldiffuser.encoding.gnet import Gnet
@@ -86,8 +89,36 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+class Generators:
+    """The states of torch's global generators, of which dropout draws.
+
+    Args:
+        device: torch device that is computed on.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.on_gpu = torch.device(device).type == "cuda"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where they are."""
+        gpu = torch.cuda.get_rng_state() if self.on_gpu else None
+        return {"cpu": torch.get_rng_state(), "gpu": gpu}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Puts them where they were."""
+        torch.set_rng_state(state["cpu"].clone())
+        if self.on_gpu:
+            torch.cuda.set_rng_state(state["gpu"].clone())
+
+
 def train_gnet(
-    training: Responses, held_out: Responses, *, settings: EncodingSettings, seed: int, device: str
+    training: Responses,
+    held_out: Responses,
+    *,
+    settings: EncodingSettings,
+    seed: int,
+    device: str,
+    path_to_checkpoint: Path,
 ) -> tuple[Gnet, pd.DataFrame]:
     """Fits a GNet and returns it as it was in its best epoch.
 
@@ -97,23 +128,33 @@ def train_gnet(
         settings: sizes and training.
         seed: of weights, order and dropout.
         device: torch device.
+        path_to_checkpoint: where to go on from after a kill; removed by the caller at the end.
 
     Returns:
         The encoder in evaluation mode, and the curve: epoch, loss (per trial and voxel, without
         the variance between repeats), held_out_correlation (mean over voxels).
 
     Raises:
-        TrainingError: the loss is no longer finite.
+        TrainingError: the loss is no longer finite, or the job's time is up.
     """
     plan = settings.training
-    curve, best = [], {}
     with seeded(seed):
         encoder = start_encoder(training, settings.network).to(device)
         optimiser = build_optimiser(encoder, plan)
+        parts = {"encoder": encoder, "optimiser": optimiser, "generators": Generators(device)}
+        identity = identity_of(training, held_out, settings=settings, seed=seed)
+        checkpoint = Checkpoint(path_to_checkpoint, identity, parts)
+        history = checkpoint.load() or {"curve": [], "best": {}}
+        curve, best = history["curve"], history["best"]
         epochs = runtime.progress(
-            range(plan.epochs), description="fitting the encoder", unit="epoch"
+            range(len(curve), plan.epochs),
+            total=plan.epochs,
+            initial=len(curve),
+            description="fitting the encoder",
+            unit="epoch",
         )
         for epoch in epochs:
+            started = monotonic()
             order = draw_order(len(training.images), seed=seed, epoch=epoch)
             loss = train_epoch(encoder, optimiser, training, order.split(plan.batch_size), plan)
             accuracy = float(measure_accuracy(encoder, held_out.images, held_out.means).mean())
@@ -121,10 +162,40 @@ def train_gnet(
             best_epoch = find_best_epoch(curve)
             if best_epoch == epoch:
                 best = deepcopy(encoder.state_dict())
-            if epoch - best_epoch >= plan.patience:
+            if epoch - best_epoch >= plan.patience or epoch + 1 == plan.epochs:
                 break
+            keep(checkpoint, {"curve": curve, "best": best}, seconds=monotonic() - started)
         encoder.load_state_dict(best)
     return encoder.eval(), pd.DataFrame(curve)
+
+
+def keep(checkpoint: Checkpoint, history: Mapping[str, Any], *, seconds: float) -> None:
+    """Saves where it is due; raises TrainingError where the time left ends within an epoch.
+
+    Args:
+        checkpoint: of the training.
+        history: its curve and its best weights so far.
+        seconds: that an epoch takes.
+    """
+    late = checkpoint.is_last(seconds)
+    if late or checkpoint.is_due():
+        checkpoint.save(history)
+    if late:
+        raise TrainingError(
+            f"The encoder's training stopped in time after epoch {len(history['curve'])}, whose "
+            "checkpoint is kept; run the same command again to go on."
+        )
+
+
+def identity_of(
+    training: Responses, held_out: Responses, *, settings: EncodingSettings, seed: int
+) -> str:
+    """Digest of everything that a training starts from: code, settings, seed, responses."""
+    text = "\n".join((settings.model_dump_json(), str(seed), runtime.execution().code))
+    arrays = (
+        array for some in (training, held_out) for array in (some.images, some.means, some.repeats)
+    )
+    return digest(text, [torch.from_numpy(array) for array in arrays])
 
 
 def start_encoder(training: Responses, settings: GnetSettings) -> Gnet:
@@ -177,7 +248,7 @@ def train_epoch(
         raise TrainingError(
             "The encoder's loss is no longer finite; lower encoding.training.learning_rate."
         )
-    return total / (training.repeats.sum() * training.means.shape[1])
+    return float(total / (training.repeats.sum() * training.means.shape[1]))
 
 
 def squared_error(
