@@ -75,6 +75,30 @@ def test_a_truncated_file_is_refused_in_one_sentence(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "kept", "read", "sentence"),
+    [
+        ("value.json", 20, storage.read_json, "is no valid JSON ("),
+        ("table.csv", 0, storage.read_table, "is empty; delete it and run the workflow again."),
+        (
+            "weights.safetensors",
+            20,
+            storage.read_tensors,
+            "is truncated or is no safetensors file; delete it and run again.",
+        ),
+    ],
+)
+def test_what_is_left_of_a_file_is_refused_in_one_sentence(tmp_path, name, kept, read, sentence):
+    path = tmp_path / name
+    storage.write_json(tmp_path / "value.json", {"a": list(range(50))})
+    storage.write_table(tmp_path / "table.csv", pd.DataFrame({"id": range(50)}))
+    storage.write_tensors(tmp_path / "weights.safetensors", {"weight": torch.arange(50.0)})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert str(error.value).startswith(f"{path} {sentence}")
+
+
 def test_tables_json_and_tensors_come_back_as_written(tmp_path):
     table = pd.DataFrame({"id": [1, 2], "value": [0.1, 1 / 3]})
     storage.write_table(tmp_path / "t.csv", table)
@@ -85,6 +109,21 @@ def test_tables_json_and_tensors_come_back_as_written(tmp_path):
     torch.testing.assert_close(read["weight"], tensors["weight"], rtol=0, atol=0)
     assert metadata == {"step": 3, "layers": [2, 4]}
     assert storage.read_metadata(tmp_path / "w.safetensors") == metadata
+
+
+def test_the_same_tensors_are_the_same_bytes(tmp_path):
+    """Safetensors alone would order the metadata anew each time."""
+    metadata = {name: f'{name} … \n"' for name in "abcdefgh"}
+    for number in range(5):
+        tensors = {"weight": torch.arange(6.0), "bias": torch.ones(2)}
+        storage.write_tensors(tmp_path / f"{number}.safetensors", tensors, metadata)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    read, told = storage.read_tensors(tmp_path / "0.safetensors")
+    assert told == metadata
+    assert {name: tensor.tolist() for name, tensor in read.items()} == {
+        "weight": [0, 1, 2, 3, 4, 5],
+        "bias": [1, 1],
+    }
 
 
 def test_json_refuses_nan(tmp_path):

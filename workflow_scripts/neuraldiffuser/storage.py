@@ -212,6 +212,19 @@ def write_tensors(
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     with replace_atomically(path) as temporary:
         save_file(contiguous, temporary, metadata=described)
+        if described:
+            _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Gives the same tensors the same bytes: safetensors writes metadata in any order."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header = {"__metadata__": dict(sorted(header.pop("__metadata__", {}).items()))} | header
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def read_tensors(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,7 +1,7 @@
 """A session reduced to the nsdgeneral voxels, by reading only their byte ranges.
 
 ``betas_sessionNN.nsdgeneral.hdf5`` lies where the whole file would: ``betas`` (trials, voxels) as
-stored, ``index`` int64 (voxels,), attributes ``volume_shape``, ``source`` and ``etag``.
+stored, ``index`` int64 (voxels,), attributes ``volume_shape`` and ``source``.
 
 What is verified: that all ranges come from one version of the object (size and ETag in every
 answer), that they have the lengths asked for, and that the index of chunks is whole (see
@@ -56,9 +56,10 @@ def fetch_region(
         if not _has_arrived(path_to_whole, remote):
             whole.fetch(address, path_to_whole, region=region)
         rows = betas.read_session(path_to_whole, **voxels)
-    attributes = {"volume_shape": volume_shape, "source": address, "etag": remote.etag}
+    attributes = {"volume_shape": volume_shape, "source": address}
     _write(path, {"betas": rows, "index": index}, attributes)
     path_to_whole.unlink(missing_ok=True)
+    runtime.record(etag=remote.etag)  # of a copy on disk it tells a date, so the file does without
 
 
 def _read_ranges(
