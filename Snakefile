@@ -49,6 +49,7 @@ include: "rules/gallery.smk"
 onstart:
     refuse_unaccepted_terms()
     refuse_unknown_device()
+    claim_folders()
     # Under a limit of starts per second Snakemake looks for jobs ever more often, N times a second
     # after N jobs: a third of a core at 200. On one machine the cores are limit enough.
     if workflow.local_exec:

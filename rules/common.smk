@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-from neuraldiffuser import devices
+from neuraldiffuser import devices, exclusion
 from neuraldiffuser.config.stages import stage_settings
 from neuraldiffuser.config.validation import validate
-from neuraldiffuser.errors import ConfigError
+from neuraldiffuser.errors import ConfigError, StorageError
 from neuraldiffuser.identity import code_id
 from neuraldiffuser.inspection import rates
 
@@ -22,6 +22,17 @@ pathvars:
     nsd=CONFIG.nsd.bucket if CONFIG.nsd.source == "local" else CONFIG.paths.data,
     models=CONFIG.paths.models,
     results=f"{CONFIG.paths.results}/{CONFIG.experiment}",
+
+
+WRITTEN = {
+    Path(CONFIG.paths.results) / CONFIG.experiment,
+    *map(Path, (CONFIG.paths.data, CONFIG.paths.models, CONFIG.mini.bucket)),
+}
+
+# The jobs of a run on this machine end with it, and a run that a job starts ends with that job.
+if workflow.is_main_process:
+    exclusion.follow()
+exclusion.lead()
 
 
 wildcard_constraints:
@@ -73,6 +84,18 @@ def keep_rates_of_run():
     rates.keep_rates(jobs, CONFIG)
 
 
+def claim_folders():
+    """Refuses to start where another run writes, or where nothing can be written."""
+    jobs = workflow.dag.needrun_jobs()
+    outputs = [Path(output) for job in jobs for output in job.output]
+    for folder in sorted(WRITTEN):
+        if any(output.is_relative_to(folder) for output in outputs):
+            try:
+                exclusion.claim(folder)
+            except StorageError as error:
+                raise WorkflowError(str(error)) from None
+
+
 def growing(amount):
     """Memory or time that grows with every attempt: so much at first, then twice, then thrice.
 
@@ -82,6 +105,19 @@ def growing(amount):
     return lambda wildcards, attempt: attempt * (
         amount(wildcards) if callable(amount) else amount
     )
+
+
+def keep_rates_of_run():
+    """Has what this run's jobs took stand beside the results, for the next plan."""
+    jobs = [
+        (
+            job.rule.name,
+            dict(job.wildcards.items()),
+            [Path(path) for path in job.output],
+        )
+        for job in workflow.dag.jobs
+    ]
+    rates.keep_rates(jobs, CONFIG)
 
 
 GPUS = 1 if has_gpu() else 0

@@ -1,7 +1,11 @@
 """What the workflow refuses before it starts anything, in one sentence."""
 
+import os
+
 import pytest
 from workflow import CORRECTED, MINIATURE, World
+
+from neuraldiffuser import exclusion
 
 
 @pytest.fixture
@@ -50,6 +54,19 @@ def test_a_target_that_does_not_exist_is_named(tmp_path):
     answer = world.dry_run("results/mini/targets/clip_image_99.h5")
     assert not answer.succeeded
     assert "clip_image_99" in answer.text
+
+
+def test_a_second_run_is_refused_and_may_look(tmp_path):
+    world = World(tmp_path, overlays=(CORRECTED, MINIATURE))
+    exclusion.claim(tmp_path / "results/mini")
+    answer = world.snakemake()
+    assert not answer.succeeded
+    refusal = f"Another run writes results/mini (process {os.getpid()} on "
+    assert refusal in answer.text
+    assert "wait until it has ended, or end it." in answer.text
+    assert "Traceback" not in answer.text
+    assert not (tmp_path / "results/mini_bucket").exists()
+    assert world.dry_run().succeeded
 
 
 EXECUTOR = """

@@ -4,6 +4,7 @@ NeuralDiffuserError
 ├── ConfigError      a configuration key is unknown, mistyped or contradicts another
 ├── TermsError       data may not be fetched before its terms are accepted
 ├── DataError        a file is missing, truncated, non-finite or does not match another
+├── StorageError     a folder cannot be written: another run uses it, it is read-only or full
 ├── FetchError       an object could not be brought from its source
 │   ├── MissingObjectError   its source answers that there is no such object
 │   └── AlteredObjectError   it arrived otherwise than its source states it
@@ -26,6 +27,10 @@ class TermsError(NeuralDiffuserError):
 
 class DataError(NeuralDiffuserError):
     """A file is missing, truncated, holds non-finite values or does not match another."""
+
+
+class StorageError(NeuralDiffuserError):
+    """A folder cannot be written: another run uses it, it is read-only or full."""
 
 
 class FetchError(NeuralDiffuserError):

@@ -1,11 +1,12 @@
 """What every job shares: its log, its device and threads, progress lines, its provenance."""
 
+import errno
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from neuraldiffuser import devices, provenance
+from neuraldiffuser import devices, exclusion, provenance
 from neuraldiffuser.config import stages
 from neuraldiffuser.errors import ConfigError, NeuralDiffuserError
 
@@ -166,31 +167,55 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
         The stage's settings as keyword arguments for the script's function.
     """
     stage = snakemake.rule
+    exclusion.follow()
+    exclusion.lead()
     if not stage.startswith("fetch_"):
         os.environ.update(OFFLINE)
     execution = _choose_execution(snakemake)
-    _empty_log(execution)
+    outputs = [Path(path) for path in snakemake.output]
+    log = Path(execution.log)
+    log.parent.mkdir(parents=True, exist_ok=True)
     _start(execution)
-    _measured.clear()
-    started = time.monotonic()
-    try:
+    # A job has one log, and a log one job: its lock is the job's.
+    with _told_in_one_sentence(stage, outputs), exclusion.alone(log):
+        log.write_bytes(b"")
+        _measured.clear()
+        started = time.monotonic()
         _claim_devices(execution, snakemake.resources)
         yield stages.parse_settings(stage, snakemake.params.settings)
+        provenance.write_sidecars(
+            outputs=outputs,
+            inputs=[Path(path) for path in snakemake.input],
+            stage=stage,
+            **provenance.read_parameters(snakemake.params),
+            device=_execution.device,
+            seconds=time.monotonic() - started,
+            measured=_measured,
+        )
+
+
+@contextmanager
+def _told_in_one_sentence(stage: str, outputs: Sequence[Path]) -> Iterator[None]:
+    """Ends the job with what went wrong in the log; with how, too, where no person caused it."""
+    try:
+        yield
     except NeuralDiffuserError as error:
         logger.error("%s", error)
         sys.exit(1)
-    except Exception:
+    except Exception as error:
+        if _lacks_space(error):
+            logger.error(
+                "No space is left for %s; make room there and run the same command again.",
+                outputs[0].parent,
+            )
+            sys.exit(1)
         logger.exception("unexpected error in %s", stage)
         raise
-    provenance.write_sidecars(
-        outputs=[Path(path) for path in snakemake.output],
-        inputs=[Path(path) for path in snakemake.input],
-        stage=stage,
-        **provenance.read_parameters(snakemake.params),
-        device=_execution.device,
-        seconds=time.monotonic() - started,
-        measured=_measured,
-    )
+
+
+def _lacks_space(error: BaseException) -> bool:
+    """Whether a full disk or quota is behind an error; libraries pass the reason on as words."""
+    return any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
 
 
 def _label(stage: str, wildcards: Any) -> str:
@@ -199,6 +224,7 @@ def _label(stage: str, wildcards: Any) -> str:
 
 def join(execution: Execution, *, quiet: bool) -> None:
     """Makes a new process one of a running job's; a quiet one reports warnings and errors only."""
+    exclusion.follow()
     _start(execution)
     if quiet:
         logger.setLevel(logging.WARNING)
@@ -213,12 +239,6 @@ def _start(execution: Execution) -> None:
         torch.set_num_threads(execution.threads)
 
 
-def _empty_log(execution: Execution) -> None:
-    path = Path(execution.log)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"")
-
-
 def _open_log(execution: Execution) -> None:
     """Everything goes to the log file, after what other processes wrote; some to the screen."""
     to_file = logging.FileHandler(execution.log, mode="a", encoding="utf-8")
@@ -229,6 +249,7 @@ def _open_log(execution: Execution) -> None:
     logger.handlers = [to_file, to_screen]
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
+    logging.raiseExceptions = False  # a full disk takes no more lines; the screen still tells
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers = [to_file]
 

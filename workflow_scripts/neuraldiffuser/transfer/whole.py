@@ -3,8 +3,6 @@
 The object grows in ``<path>.part``; ``<path>.part.journal`` tells which blocks of it are there.
 """
 
-import errno
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -12,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from neuraldiffuser import runtime
+from neuraldiffuser import exclusion, runtime
 from neuraldiffuser.errors import AlteredObjectError, FetchError
 from neuraldiffuser.transfer import digests, disk, stores
 from neuraldiffuser.transfer.stores import RemoteObject
@@ -93,7 +91,7 @@ def _locked(part: Path) -> Iterator[int]:
     """Opens a file for reading and writing, for this process alone."""
     file = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        _lock(file)
+        exclusion.lock(file)
         # Whoever held the lock until now may have finished, and the file may be its result.
         if not (part.exists() and os.path.samestat(os.fstat(file), part.stat())):
             raise BlockingIOError
@@ -104,15 +102,6 @@ def _locked(part: Path) -> Iterator[int]:
         ) from error
     finally:
         os.close(file)
-
-
-def _lock(file: int) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # Parallel file systems may be mounted without locks; Snakemake runs a job only once anyway.
-        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
 
 
 class _Journal:
