@@ -10,7 +10,7 @@ export PYTHONPATH := $(CURDIR)/workflow_scripts
 MINIATURE := --configfile config/fidelity/corrected.yaml config/mini.yaml
 RUN := $(BIN)/snakemake --cores $(CORES) --logger progress
 
-.PHONY: help setup demo demo-sweep demo-functions demo-released fidelity report test test-system check format config graph clean-demo
+.PHONY: help setup demo demo-sweep demo-functions demo-released fidelity report test test-system test-faults check format config graph clean-demo
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -57,6 +57,9 @@ test: $(READY) ## formatting, lints and every test that needs nothing but the se
 
 test-system: $(READY) ## tests that need Debian packages (apt-packages.txt) or more time
 	@$(BIN)/pytest -m system -v
+
+test-faults: $(READY) ## kills a small world at thirty random moments; nothing may be lost
+	@KILLS=30 $(BIN)/pytest -m system -v -s tests/system/test_faults.py
 
 check: $(READY) ## formatting and lints only
 	@$(BIN)/ruff check

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import yaml
 
@@ -14,6 +15,7 @@ REPOSITORY = Path(__file__).parents[1]
 CORRECTED = REPOSITORY / "config/fidelity/corrected.yaml"
 MINIATURE = REPOSITORY / "config/mini.yaml"
 TINY = REPOSITORY / "tests/tiny_world.yaml"
+SMALLEST = REPOSITORY / "tests/smallest_world.yaml"
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,13 @@ class World:
         text, _ = run.communicate()
         return Answer(run.returncode == 0, text)
 
-    def start(self, *arguments: str, changes: dict | None = None) -> subprocess.Popen:
-        """The same without waiting for it: what it says comes from its standard output."""
+    def start(
+        self,
+        *arguments: str,
+        changes: dict | None = None,
+        output: int | TextIO = subprocess.PIPE,
+    ) -> subprocess.Popen:
+        """The same, but does not wait for its end; what it says goes to ``output``."""
         command = [
             sys.executable,
             "-m",
@@ -68,15 +75,27 @@ class World:
             "--configfile",
             *(str(path) for path in self._overlays(changes or {})),
         ]
-        library = [*self.library, REPOSITORY / "workflow_scripts"]
-        environment = os.environ | {"PYTHONPATH": ":".join(map(str, library))}
         return subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, env=self._environment, stdout=output, stderr=subprocess.STDOUT, text=True
         )
 
     def dry_run(self, *arguments: str, changes: dict | None = None) -> Answer:
         """What would run."""
         return self.snakemake(*arguments, "--dry-run", changes=changes)
+
+    def ask(self, question: str) -> Answer:
+        """What ``neuraldiffuser`` answers: verify, for one."""
+        command = [sys.executable, "-m", "neuraldiffuser", question]
+        command += ["--configfile", *map(str, self._overlays({}))]
+        asked = subprocess.run(
+            command, env=self._environment, cwd=self.folder, capture_output=True, text=True
+        )
+        return Answer(asked.returncode == 0, asked.stdout + asked.stderr)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        library = [*self.library, REPOSITORY / "workflow_scripts"]
+        return os.environ | {"PYTHONPATH": ":".join(map(str, library))}
 
     def _overlays(self, changes: dict) -> Sequence[Path]:
         """The world's overlays; then where this repository's models lie; then the changes."""

@@ -1,0 +1,259 @@
+"""Nothing is lost: a world that is disturbed ends as one that was left alone.
+
+KILLS says how often it is killed: ten times, or thirty in `make test-faults`.
+"""
+
+import contextlib
+import itertools
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # which comes with Snakemake
+import pytest
+from workflow import CORRECTED, MINIATURE, SMALLEST, TINY, World
+
+from neuraldiffuser import contents, exclusion, provenance, storage
+
+pytestmark = pytest.mark.system
+KILLS = int(os.environ.get("KILLS", "10"))
+OVERLAYS = (CORRECTED, MINIATURE, TINY, SMALLEST)
+RESULTS = "results/smallest"
+TARGETS = [
+    f"{RESULTS}/findings.json",
+    f"{RESULTS}/tables/table1.csv",
+    f"{RESULTS}/figures/figure6.png",
+    f"{RESULTS}/gallery/thumbnails/guided/subj01.json",
+]
+VOXELS = f"{RESULTS}/voxels/subj01.h5"
+DECODER = f"{RESULTS}/decoders/clip_image_12/subj01/finetuned.safetensors"
+DATES = (631_152_000, 2_208_988_800)  # 1990 to 2040
+# What differs between two runs that nobody disturbed.
+OF_THE_RUN = {"logs", "benchmarks", exclusion.LOCK_FILE}
+TOLD_OF_THE_RUN = {"seconds": None, "commit": None, "measured": None}
+
+
+def everything(world: World) -> dict[str, object]:
+    """Everything below a world's results by its path: a digest, or what a sidecar tells."""
+    results = world.folder / "results"
+    found = {}
+    for path in sorted(results.rglob("*")):
+        place = path.relative_to(results)
+        if path.is_file() and not OF_THE_RUN & set(place.parts):
+            found[str(place)] = (
+                storage.read_json(path) | TOLD_OF_THE_RUN
+                if path.name.endswith(provenance.SIDECAR_SUFFIX)
+                else contents.digest(path)
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A finished world that nobody disturbed, all that it holds, and the seconds that it took."""
+
+    world: World
+    everything: dict[str, object]
+    seconds: float
+
+    def copy_to(self, folder: Path) -> World:
+        """The same world elsewhere, to be disturbed."""
+        shutil.copytree(self.world.folder, folder)
+        return World(folder, overlays=OVERLAYS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    world = World(tmp_path_factory.mktemp("undisturbed"), overlays=OVERLAYS)
+    started = time.monotonic()
+    answer = world.snakemake(*TARGETS)
+    assert answer.succeeded, answer.text[-8000:]
+    return Undisturbed(world, everything(world), time.monotonic() - started)
+
+
+def jobs_of(snakemake: psutil.Process) -> dict[psutil.Process, str]:
+    """The processes of a run's jobs, each with its rule."""
+    found = {}
+    for process in snakemake.children(recursive=True):
+        try:
+            scripts = [word for word in process.cmdline() if "/.snakemake/scripts/" in word]
+        except psutil.Error:  # it has just ended
+            continue
+        if scripts:
+            found[process] = Path(scripts[0]).name.split(".")[1]
+    return found
+
+
+def kill_a_worker(_snakemake: psutil.Process, workers: Sequence[psutil.Process]) -> None:
+    """The run goes on with what does not wait for that job, then ends with an error."""
+    workers[0].kill()
+
+
+def kill_snakemake(snakemake: psutil.Process, workers: Sequence[psutil.Process]) -> None:
+    """Its jobs end with it, although nobody ends them."""
+    snakemake.kill()
+    _, alive = psutil.wait_procs(workers, timeout=120)
+    assert not alive
+
+
+def kill_everything(snakemake: psutil.Process, workers: Sequence[psutil.Process]) -> None:
+    """Nobody is left to tidy up."""
+    for process in (snakemake, *workers):
+        process.kill()
+
+
+KINDS = itertools.cycle((kill_a_worker, kill_snakemake, kill_everything))
+MOMENTS = random.Random(0)
+
+
+def disturb(run: subprocess.Popen, *, seconds: float, hits: list[tuple[str, ...]]) -> int:
+    """Kills at random moments until a run has ended; returns its exit status.
+
+    Args:
+        run: of Snakemake.
+        seconds: that a whole run takes.
+        hits: how it was killed, and which jobs ran just then; every kill is added.
+    """
+    while len(hits) < KILLS:
+        try:
+            return run.wait(seconds * MOMENTS.uniform(0.02, 0.15))
+        except subprocess.TimeoutExpired:
+            snakemake = psutil.Process(run.pid)
+            jobs = jobs_of(snakemake)
+            kill = next(KINDS) if jobs else kill_snakemake
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
+            kill(snakemake, [*jobs])
+            hits.append((kill.__name__, *(sorted(set(jobs.values())) or ["no job yet"])))
+    return run.wait()
+
+
+def test_killed_at_random_moments_the_same_command_ends_with_the_same_data(
+    undisturbed, tmp_path, capsys
+):
+    hits = []
+    for number in itertools.count(1):
+        world = World(tmp_path / f"world-{number}", overlays=OVERLAYS)
+        world.folder.mkdir()
+        with (world.folder / "told.txt").open("w") as told:
+            ends = (
+                disturb(world.start(*TARGETS, output=told), seconds=undisturbed.seconds, hits=hits)
+                for _ in range(KILLS + 1)
+            )
+            assert 0 in ends, f"read {told.name}"
+        assert everything(world) == undisturbed.everything
+        if len(hits) == KILLS:
+            break
+        shutil.rmtree(world.folder)
+    with capsys.disabled():
+        print(f"\n{KILLS} kills in {number} worlds of {undisturbed.seconds:.0f} s, nothing lost:")
+        for what, times in sorted(Counter(itertools.chain(*hits)).items()):
+            print(f"  {what}: {times}")
+
+
+def test_of_two_runs_that_start_at_once_one_is_refused_and_nothing_is_mixed(undisturbed, tmp_path):
+    world = World(tmp_path, overlays=OVERLAYS)
+    runs = [world.start(VOXELS, output=subprocess.PIPE) for _ in range(2)]
+    told = {run.communicate()[0]: run.returncode for run in runs}
+    assert sorted(told.values()) == [0, 1]
+    refused = next(text for text, code in told.items() if code)
+    assert "Another run writes results/" in refused, refused[-4000:]
+    assert "Traceback" not in refused
+    assert everything(world).items() <= undisturbed.everything.items()
+
+
+@pytest.fixture
+def mount():
+    """Mounts a disk in memory over a folder, or changes its options; only root may."""
+    mounted = []
+
+    def run(folder: Path, options: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        options = f"remount,{options}" if folder in mounted else options
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if subprocess.run(command, stderr=subprocess.DEVNULL).returncode:
+            pytest.skip("no disk can be mounted here; run as root, where mount is permitted")
+        mounted.append(folder)
+
+    yield run
+    for folder in set(mounted):
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_read_only_folder_is_refused_before_anything_starts(tmp_path, mount):
+    world = World(tmp_path, overlays=OVERLAYS)
+    mount(tmp_path / RESULTS, "ro")
+    answer = world.snakemake(*TARGETS)
+    assert not answer.succeeded
+    assert (
+        f"{RESULTS} cannot be written (Read-only file system); mend that, or name another folder "
+        "under paths."
+    ) in answer.text
+    assert "Traceback" not in answer.text
+    assert not (tmp_path / "results/smallest_bucket").exists()
+
+
+def test_a_full_disk_is_told_in_one_sentence_and_made_good_by_room(undisturbed, tmp_path, mount):
+    world = World(tmp_path, overlays=OVERLAYS)
+    for megabytes in (1, 3, 5, 7):
+        mount(tmp_path / "results", f"size={megabytes}m")
+        answer = world.snakemake(DECODER)
+        assert not answer.succeeded
+        assert "make room there" in answer.text, answer.text[-8000:]
+        assert "Traceback" not in answer.text, answer.text[-8000:]
+        found = everything(world)
+        whole = found.keys() & undisturbed.everything.keys()
+        assert not [name for name in whole if found[name] != undisturbed.everything[name]]
+    mount(tmp_path / "results", "size=100m")
+    answer = world.snakemake(DECODER)
+    assert answer.succeeded, answer.text[-8000:]
+    assert everything(world).items() <= undisturbed.everything.items()
+
+
+def list_files(world: World) -> list[Path]:
+    return sorted(path for path in (world.folder / "results").rglob("*") if path.is_file())
+
+
+def spoil(path: Path) -> None:
+    """Changes one byte in the middle of a file and leaves it its date."""
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_clock_that_was_set_back_or_forth_reruns_nothing_and_hides_nothing(undisturbed, tmp_path):
+    world = undisturbed.copy_to(tmp_path / "world")
+    dates = random.Random(0)
+    for path in list_files(world):
+        os.utime(path, (0, dates.uniform(*DATES)))
+    assert "Nothing to be done" in world.dry_run(*TARGETS).text
+    spoil(world.folder / RESULTS / "evaluation/summary.csv")
+    rerun = world.dry_run(*TARGETS).rules_to_run
+    assert rerun >= {"summarise_evaluation", "derive_findings", "make_table"}
+    assert "reconstruct_images" not in rerun
+
+
+def test_a_byte_that_changed_afterwards_is_named_and_made_good(undisturbed, tmp_path):
+    """In one file of every kind that the workflow makes."""
+    assert undisturbed.world.ask("verify").succeeded
+    world = undisturbed.copy_to(tmp_path / "world")
+    described = [path for path in list_files(world) if provenance.sidecar_path(path).is_file()]
+    spoilt = list({path.suffix: path for path in described}.values())
+    assert len(spoilt) >= 8, spoilt
+    for path in spoilt:
+        spoil(path)
+    answer = world.ask("verify")
+    assert not answer.succeeded
+    assert f"{len(spoilt)} not as it was made:" in answer.text
+    for path in spoilt:
+        assert f"  {path.relative_to(world.folder)}\n" in answer.text
+        path.unlink()
+    assert world.snakemake(*TARGETS).succeeded
+    assert world.ask("verify").succeeded
+    assert everything(world).items() <= undisturbed.everything.items()
