@@ -35,7 +35,7 @@ VOXELS = f"{RESULTS}/voxels/subj01.h5"
 DECODER = f"{RESULTS}/decoders/clip_image_12/subj01/finetuned.safetensors"
 DATES = (631_152_000, 2_208_988_800)  # 1990 to 2040
 # What differs between two runs that nobody disturbed.
-OF_THE_RUN = {"logs", "benchmarks", exclusion.LOCK_FILE}
+OF_THE_RUN = {"logs", "benchmarks", "rates.json", exclusion.LOCK_FILE}
 TOLD_OF_THE_RUN = {"seconds": None, "commit": None, "measured": None}
 
 
