@@ -61,7 +61,7 @@ def is_folder(job: Job, path: Path) -> bool:
 
 def tell_contents(job: Job, path: Path) -> Path:
     """What tells an output from all others: where it lies, of a copy where its source lies."""
-    return job.inputs[0] if job.rule == "fetch_file" else path
+    return job.inputs[0] if job.rule == "fetch_file" and job.inputs else path
 
 
 def _write_receipt(job: Job, receipt: Path, seen: Path, *, folder: Path, pin: PinnedFile) -> None:
