@@ -102,7 +102,7 @@ def get_model_place(name):
 
 def list_model_files(name, *parts):
     """The files of a model by their path in its folder: all, or those of some subfolders."""
-    files = CONFIG.models.zoo[name].files
+    files = sorted(CONFIG.models.zoo[name].files)
     return [file for file in files if not parts or file.startswith(parts)]
 
 
@@ -205,7 +205,7 @@ def get_inputs_from_elsewhere(wildcards):
 def get_used_receipts():
     """What the files of all models in use turned out to be."""
     skipped = {*CONFIG.judging_models} - {*get_judging_models()}
-    used = [name for name in CONFIG.used_models if name not in skipped]
+    used = sorted(name for name in CONFIG.used_models if name not in skipped)
     return [path for name in used for path in get_receipts(name)]
 
 

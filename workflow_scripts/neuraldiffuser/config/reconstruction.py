@@ -63,7 +63,7 @@ class Variant(Term):
     def terms(self) -> dict[str, Term]:
         """The guidance functions by name, each with its scale; empty where nothing guides."""
         if isinstance(self.guidance, dict):
-            return self.guidance
+            return dict(sorted(self.guidance.items()))
         return {} if self.guidance == "none" else {self.guidance: narrow(self, Term)}
 
     @model_validator(mode="after")

@@ -147,7 +147,7 @@ class Config(Section):
     def judging_models(self) -> list[str]:
         """The models that judge."""
         networks = self.evaluation.measures.networks.values()
-        return list(dict.fromkeys(network.model for network in networks))
+        return sorted({network.model for network in networks})
 
     def needs_of(self, functions: Iterable[str]) -> list[Needs]:
         """What guidance functions read, each by itself."""

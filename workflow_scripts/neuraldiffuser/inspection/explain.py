@@ -10,6 +10,7 @@ from neuraldiffuser.inspection.jobs import Job, read_graph
 from neuraldiffuser.reruns import Change
 
 WIDEST = 100  # columns
+TOGETHER = "\N{NO-BREAK SPACE}"
 # What changes of each kind are called, in the order in which they are told.
 HEADINGS = {
     "setting": "because the configuration changed",
@@ -110,7 +111,7 @@ def write_change(change: Change) -> str:
 
 
 def _count(rules: Iterable[str]) -> list[str]:
-    return [f"{count} {rule}" for rule, count in Counter(rules).items()]
+    return [f"{count}{TOGETHER}{rule}" for rule, count in Counter(rules).items()]
 
 
 def _count_stages(jobs: Sequence[Job], causes: dict[int, list[Change]]) -> list[str]:
@@ -136,4 +137,5 @@ def _indent(text: str, columns: int, width: int) -> list[str]:
         return []
     shown = textwrap.shorten(text, 3 * (width - columns), placeholder=" …")
     margin = " " * columns
-    return textwrap.wrap(shown, width, initial_indent=margin, subsequent_indent=margin)
+    lines = textwrap.wrap(shown, width, initial_indent=margin, subsequent_indent=margin)
+    return [line.replace(TOGETHER, " ") for line in lines]
