@@ -367,8 +367,12 @@ TABLE = {
     V + "brain_encoding.features": Row(SAMPLED, "another_image"),
     V + "clip_and_color.features": Row(SAMPLED, "mean"),
     # The others do not run.
-    V + "scale_*.source": Row(WORKED_OUT, "stimulus", variants(**NUMBERS)),
-    V + "scale_*.guidance": Row(WORKED_OUT, "color", variants(**NUMBERS)),
+    **{
+        f"{V}{name}.{key}": Row(WORKED_OUT, value, variants(**{name: {"scale": 1.0}}))
+        for name in NUMBERS
+        if name.startswith("scale_")
+        for key, value in (("source", "stimulus"), ("guidance", "color"))
+    },
     V + "scale_*.scale": Row(WORKED_OUT, 100.0),
     V + "scale_*.features": Row(WORKED_OUT, "mean"),
     V + "scale_*": Row(WORKED_OUT),
