@@ -1,12 +1,18 @@
-"""A real browser, without a network, that forgets nothing a page complains about."""
+"""What several files of tests share: a finished smallest world, and a real browser.
+
+The browser has no network and forgets nothing a page complains about.
+"""
 
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from smallest_world import OVERLAYS, TARGETS, Undisturbed, everything
+from workflow import World
 
 
 @dataclass
@@ -52,3 +58,12 @@ def visit(browser):
         assert made.complaints == []
         assert [url for url in made.asked_for if not url.startswith(("file://", "data:"))] == []
         made.page.context.close()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    world = World(tmp_path_factory.mktemp("undisturbed"), overlays=OVERLAYS)
+    started = time.monotonic()
+    answer = world.snakemake(*TARGETS)
+    assert answer.succeeded, answer.text[-8000:]
+    return Undisturbed(world, everything(world), time.monotonic() - started)

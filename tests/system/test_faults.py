@@ -9,72 +9,22 @@ import os
 import random
 import shutil
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil  # which comes with Snakemake
 import pytest
-from workflow import CORRECTED, MINIATURE, SMALLEST, TINY, World
+from smallest_world import OVERLAYS, RESULTS, TARGETS, everything
+from workflow import World
 
-from neuraldiffuser import contents, exclusion, provenance, storage
+from neuraldiffuser import provenance
 
 pytestmark = pytest.mark.system
 KILLS = int(os.environ.get("KILLS", "10"))
-OVERLAYS = (CORRECTED, MINIATURE, TINY, SMALLEST)
-RESULTS = "results/smallest"
-TARGETS = [
-    f"{RESULTS}/findings.json",
-    f"{RESULTS}/tables/table1.csv",
-    f"{RESULTS}/figures/figure6.png",
-    f"{RESULTS}/gallery/thumbnails/guided/subj01.json",
-]
 VOXELS = f"{RESULTS}/voxels/subj01.h5"
 DECODER = f"{RESULTS}/decoders/clip_image_12/subj01/finetuned.safetensors"
 DATES = (631_152_000, 2_208_988_800)  # 1990 to 2040
-# What differs between two runs that nobody disturbed.
-OF_THE_RUN = {"logs", "benchmarks", "rates.json", exclusion.LOCK_FILE}
-TOLD_OF_THE_RUN = {"seconds": None, "commit": None, "measured": None}
-
-
-def everything(world: World) -> dict[str, object]:
-    """Everything below a world's results by its path: a digest, or what a sidecar tells."""
-    results = world.folder / "results"
-    found = {}
-    for path in sorted(results.rglob("*")):
-        place = path.relative_to(results)
-        if path.is_file() and not OF_THE_RUN & set(place.parts):
-            found[str(place)] = (
-                storage.read_json(path) | TOLD_OF_THE_RUN
-                if path.name.endswith(provenance.SIDECAR_SUFFIX)
-                else contents.digest(path)
-            )
-    return found
-
-
-@dataclass(frozen=True)
-class Undisturbed:
-    """A finished world that nobody disturbed, all that it holds, and the seconds that it took."""
-
-    world: World
-    everything: dict[str, object]
-    seconds: float
-
-    def copy_to(self, folder: Path) -> World:
-        """The same world elsewhere, to be disturbed."""
-        shutil.copytree(self.world.folder, folder)
-        return World(folder, overlays=OVERLAYS)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    world = World(tmp_path_factory.mktemp("undisturbed"), overlays=OVERLAYS)
-    started = time.monotonic()
-    answer = world.snakemake(*TARGETS)
-    assert answer.succeeded, answer.text[-8000:]
-    return Undisturbed(world, everything(world), time.monotonic() - started)
 
 
 def jobs_of(snakemake: psutil.Process) -> dict[psutil.Process, str]:

@@ -1,6 +1,6 @@
 """The miniature on a real Slurm: the same numbers as on one machine, whatever befalls its jobs.
 
-A tiny world on a cluster of this one machine; needs Debian's slurm-wlm and munge, and root.
+The smallest world on a cluster of this one machine; needs Debian's slurm-wlm and munge, and root.
 """
 
 import re
@@ -9,22 +9,12 @@ from pathlib import Path
 
 import pytest
 import slurm_node
-import torch
+from smallest_world import OVERLAYS, RESULTS, TARGETS, everything
 from workflow import World
-
-from neuraldiffuser import storage
 
 pytestmark = pytest.mark.system
 TESTS = Path(__file__).parents[1]
-FEW = {
-    "runtime": {"device": "cpu"},
-    "targets": {"clip_image": {"layers": [12]}},
-    "reconstruction": {
-        "run": ["guided", "unguided"],
-        "shards": 1,
-        "guidance": {"clip_layers": {"layer_weights": [1.0]}},
-    },
-}
+ON_CPU = {"runtime": {"device": "cpu"}}
 # Slurm here keeps no accounts, ends its jobs in seconds, and has files in one place.
 OPTIONS = (
     "--slurm-no-account",
@@ -32,18 +22,16 @@ OPTIONS = (
     "--slurm-init-seconds-before-status-checks=5",
     "--latency-wait=5",
 )
-# Times, memory and paths; the report and one table quote them.
-TOLD_OF_THE_RUN = re.compile(
-    r"^logs/|^benchmarks/|\.provenance\.json$|^report\.html$|^tables/cost\."
-)
-DECODER = "results/tiny/decoders/clip_text/subj01/pretrained.safetensors"
-LOG = "results/tiny/logs/pretrain_decoder/clip_text/subj01.log"
+DECODER = f"{RESULTS}/decoders/clip_text/subj01/pretrained.safetensors"
+LOG = f"{RESULTS}/logs/pretrain_decoder/clip_text/subj01.log"
 
 
 def train_together(*, epochs):
     """The configuration in which two processes train a decoder, in four steps an epoch."""
-    together = {"runtime": {"device": "cpu", "decoder_processes": 2}}
-    return FEW | together | {"decoder": {"pretraining": {"epochs": epochs}}}
+    return {
+        "runtime": {"device": "cpu", "decoder_processes": 2},
+        "decoder": {"pretraining": {"epochs": epochs}},
+    }
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,19 +53,11 @@ def wait_for(condition, *, run, seconds=300):
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory):
-    """The world made on this machine."""
-    world = World(tmp_path_factory.mktemp("local"))
-    answer = world.snakemake(changes=FEW)
-    assert answer.succeeded, answer.text[-8000:]
-    return world
-
-
-@pytest.fixture(scope="module")
 def on_slurm(tmp_path_factory):
-    """The same made by Slurm, whose only node is drained for a while."""
-    world = World(tmp_path_factory.mktemp("slurm"), profile="slurm", options=OPTIONS)
-    run = world.start(changes=FEW)
+    """A world made by Slurm, whose only node is drained for a while."""
+    folder = tmp_path_factory.mktemp("slurm")
+    world = World(folder, overlays=OVERLAYS, profile="slurm", options=OPTIONS)
+    run = world.start(*TARGETS, changes=ON_CPU)
     wait_for(lambda: slurm_node.jobs("RUNNING"), run=run)
     slurm_node.set_node("drain")
     wait_for(lambda: not slurm_node.jobs("RUNNING") and slurm_node.jobs("PENDING"), run=run)
@@ -87,28 +67,9 @@ def on_slurm(tmp_path_factory):
     return world
 
 
-def find_results(world):
-    """All files but those that tell of the run itself, by their place."""
-    results = world.folder / "results/tiny"
-    paths = {str(path.relative_to(results)): path for path in results.rglob("*") if path.is_file()}
-    return {name: path for name, path in paths.items() if not TOLD_OF_THE_RUN.search(name)}
-
-
-def hold_the_same(one, other):
-    """Whether two files do: byte for byte, but for the order in which safetensors describe."""
-    if one.suffix != ".safetensors":
-        return one.read_bytes() == other.read_bytes()
-    (tensors, metadata), (others, described) = map(storage.read_tensors, (one, other))
-    same = (torch.equal(tensors[name], others[name]) for name in tensors)
-    return metadata == described and tensors.keys() == others.keys() and all(same)
-
-
-def test_the_miniature_ends_with_the_same_numbers(local, on_slurm):
-    expected, found = find_results(local), find_results(on_slurm)
-    assert found.keys() == expected.keys()
-    assert len(expected) > 100
-    same = {name: hold_the_same(expected[name], found[name]) for name in expected}
-    assert [name for name in same if not same[name]] == []
+def test_the_miniature_ends_with_the_same_numbers(undisturbed, on_slurm):
+    """Every file of the run on this machine, byte for byte, and nothing else."""
+    assert everything(on_slurm) == undisturbed.everything
 
 
 def read_log(world):
@@ -117,7 +78,7 @@ def read_log(world):
     return path.read_text() if path.exists() else ""
 
 
-def test_a_training_of_two_processes_goes_on_after_scancel(local, on_slurm):
+def test_a_training_of_two_processes_goes_on_after_scancel(undisturbed, on_slurm, tmp_path):
     changes = train_together(epochs=200)
     run = on_slurm.start(DECODER, changes=changes)
     wait_for(lambda: "step" in read_log(on_slurm), run=run)
@@ -133,9 +94,11 @@ def test_a_training_of_two_processes_goes_on_after_scancel(local, on_slurm):
     text, _ = run.communicate()
     assert run.returncode == 0, text[-8000:]
     assert int(re.search(r"resuming after step (\d+)", read_log(on_slurm))[1]) >= 25
+    local = undisturbed.copy_to(tmp_path / "local")
     answer = local.snakemake(DECODER, changes=changes)
     assert answer.succeeded, answer.text[-8000:]
-    assert hold_the_same(local.folder / DECODER, on_slurm.folder / DECODER)
+    decoders = [(world.folder / DECODER).read_bytes() for world in (local, on_slurm)]
+    assert decoders[0] == decoders[1]
 
 
 def test_a_training_ends_within_several_time_limits(on_slurm):
