@@ -329,6 +329,7 @@ TABLE = {
     V + "ground_truth_unguided.source": Row(NEW_PICTURES + SAMPLED, "brain"),
     V + "*unguided.guidance": Row(CALIBRATED, "clip_layers"),
     V + "*unguided.features": Row(NAMED, "mean"),
+    V + "*unguided.scale": Row(NAMED, 100.0),
     V + "*unguided.*": Row(NAMED),  # nothing guides them
     V + "brain_encoding.guidance": Row(CALIBRATED, "clip_layers"),
     V + "ground_truth_guided.guidance": Row(CALIBRATED, "color"),
@@ -416,9 +417,16 @@ TABLE = {
     "evaluation.networks.efficientnet_lite.*": Row(JUDGES),
     # Networks that no judge uses.
     "evaluation.networks.alexnet.architecture": Row(TOLD, "lpips"),
+    **{
+        f"evaluation.networks.{name}.architecture": Row(
+            TOLD, "lpips", {"evaluation": {"networks": {name: {"model": "alexnet"}}}}
+        )
+        for name in ("inception", "inception_fid", "clip", "efficientnet", "swav")
+    },
     "evaluation.networks.alexnet.model": Row(TOLD, "swav"),
     "evaluation.networks.*.model": Row(TOLD, "alexnet"),
     "evaluation.networks.*.nodes.*": Row(TOLD, "another"),
+    "evaluation.networks.clip.normalisation": Row(TOLD, "imagenet"),
     "evaluation.networks.*.normalisation": Row(TOLD, "clip"),
     "evaluation.networks.inception_fid.size": Row(TOLD, 299),
     "evaluation.networks.*": Row(TOLD),
