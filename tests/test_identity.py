@@ -28,14 +28,9 @@ def scripts(tmp_path, monkeypatch):
 
 
 def code_id(*modules: str) -> str:
-    for function in (
-        identity.code_id,
-        identity._tree,
-        identity._tree_digest,
-        identity._imported_files,
-        identity._files_of,
-    ):
-        function.cache_clear()
+    for function in vars(identity).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
     return identity.code_id("stage", *modules)
 
 

@@ -264,13 +264,9 @@ def library(tmp_path, monkeypatch):
 
 def forget():
     """Has modules be read anew."""
-    for function in (
-        identity.code_id,
-        identity._tree,
-        identity._tree_digest,
-        identity._imported_files,
-    ):
-        function.cache_clear()
+    for function in vars(identity).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
 
 
 def test_comments_docstrings_and_layout_rerun_nothing(finished, library):
