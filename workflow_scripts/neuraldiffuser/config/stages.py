@@ -8,7 +8,7 @@ the stages that depend on it.
 import json
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -264,6 +264,7 @@ DERIVED_KEYS = {
 }
 
 
+@cache
 def name_key(key: str) -> str:
     """The key of the configuration that stands behind one that a stage reads."""
     for derived, behind in DERIVED_KEYS.items():
