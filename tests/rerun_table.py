@@ -153,7 +153,6 @@ TABLE = {
     "models.zoo.clip.folder": Row(TOLD, "linked_models/clip"),
     "models.zoo.efficientnet_lite0.folder": Row(JUDGES, "nowhere"),
     "models.zoo.alexnet.folder": Row(TOLD, "nowhere"),  # a judge that is skipped, which is told
-    "models.zoo.efficientnet_lite0.source": Row("check_model" + TOLD, "package://another_package"),
     **{
         f"models.zoo.{used}.{key}": Row(TOLD, value)
         for used in ("stable-diffusion", "clip", "efficientnet_lite0", "alexnet")
@@ -164,6 +163,7 @@ TABLE = {
             ("files.*", None),  # no longer pinned
         )
     },
+    "models.zoo.efficientnet_lite0.source": Row("check_model" + TOLD, "package://another_package"),
     # Models that the experiment does not use.
     "models.zoo.*.folder": Row("", "nowhere"),
     "models.zoo.*.source": Row("", "https://example.org/models"),

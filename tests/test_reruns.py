@@ -4,6 +4,7 @@ Its files are small, its sidecars those of a real run; that real runs leave such
 for test_end_to_end.py to show. One world serves all tests of this file, so they share a worker.
 """
 
+import multiprocessing
 import os
 import random
 import re
@@ -11,6 +12,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -117,16 +120,22 @@ def test_some_leaves_rerun_exactly_what_reads_them_and_what_follows(finished, le
     print(f"{SAMPLED} of {len(leaves)} leaves were changed, each alone.")
 
 
+def find_fault(folder, leaf):
+    """What is wrong with the row of a leaf; nothing if nothing is."""
+    try:
+        check_leaf(folder, *leaf)
+    except AssertionError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.system
-def test_every_leaf_reruns_exactly_what_reads_it_and_what_follows(finished, leaves):
-    wrong = []
-    for names, value in leaves.items():
-        try:
-            check_leaf(finished, names, value)
-        except AssertionError as error:
-            wrong.append(str(error))
-    print(f"{len(leaves)} leaves were changed, each alone.")
-    assert not wrong, "\n\n".join(wrong)
+def test_every_leaf_reruns_exactly_what_reads_it_and_what_follows(finished, leaves, capsys):
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork")) as pool:
+        faults = list(pool.map(partial(find_fault, finished), leaves.items(), chunksize=8))
+    with capsys.disabled():
+        print(f"\n{len(leaves)} leaves were changed, each alone.")
+    assert not any(faults), "\n\n".join(filter(None, faults))
 
 
 def test_a_change_is_told_by_the_key_that_was_changed(finished):
