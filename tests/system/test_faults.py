@@ -1,6 +1,6 @@
 """Nothing is lost: a world that is disturbed ends as one that was left alone.
 
-KILLS says how often it is killed: ten times, or thirty in `make test-faults`.
+KILLS says how often it is killed.
 """
 
 import contextlib
