@@ -24,11 +24,6 @@ pathvars:
     results=f"{CONFIG.paths.results}/{CONFIG.experiment}",
 
 
-WRITTEN = {
-    Path(CONFIG.paths.results) / CONFIG.experiment,
-    *map(Path, (CONFIG.paths.data, CONFIG.paths.models, CONFIG.mini.bucket)),
-}
-
 # The jobs of a run on this machine end with it, and a run that a job starts ends with that job.
 if workflow.is_main_process:
     exclusion.follow()
@@ -71,24 +66,11 @@ def refuse_unknown_device():
         )
 
 
-def keep_rates_of_run():
-    """Has what this run's jobs took stand beside the results, for the next plan."""
-    jobs = [
-        (
-            job.rule.name,
-            dict(job.wildcards.items()),
-            [Path(path) for path in job.output],
-        )
-        for job in workflow.dag.jobs
-    ]
-    rates.keep_rates(jobs, CONFIG)
-
-
 def claim_folders():
     """Refuses to start where another run writes, or where nothing can be written."""
     jobs = workflow.dag.needrun_jobs()
     outputs = [Path(output) for job in jobs for output in job.output]
-    for folder in sorted(WRITTEN):
+    for folder in CONFIG.written_folders:
         if any(output.is_relative_to(folder) for output in outputs):
             try:
                 exclusion.claim(folder)

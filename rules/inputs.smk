@@ -19,11 +19,6 @@ DIFFUSION_PARTS = ("scheduler/", "tokenizer/", "text_encoder/", "unet/", "vae/")
 # --- everywhere ---
 
 
-def get_everybody():
-    """Every subject that is evaluated or pretrains."""
-    return sorted({*CONFIG.subjects, *CONFIG.pretraining_subjects})
-
-
 def match_any(names):
     """A pattern that matches these names alone."""
     return "|".join(re.escape(name) for name in sorted(names)) or r"(?!)"
@@ -41,7 +36,7 @@ def get_generated_files():
     """Every file of the generated bucket; none where another one is used."""
     sessions = CONFIG.nsd.sessions
     names = nsd_files.generated_objects(
-        get_everybody(), sessions=sessions, version=CONFIG.nsd.betas
+        CONFIG.everybody, sessions=sessions, version=CONFIG.nsd.betas
     )
     return [f"{CONFIG.mini.bucket}/{name}" for name in names]
 
@@ -53,7 +48,7 @@ def get_generated_files():
 def refuse_unaccepted_terms():
     """Refuses to start where NSD would be fetched without its terms being accepted."""
     try:
-        require_terms(CONFIG.nsd, subjects=get_everybody(), data=CONFIG.paths.data)
+        require_terms(CONFIG.nsd, subjects=CONFIG.everybody, data=CONFIG.paths.data)
     except TermsError as error:
         raise WorkflowError(str(error)) from None
 
@@ -125,21 +120,17 @@ def get_receipts(name, *parts):
     receipts = []
     for file in list_model_files(name, *parts):
         receipt = f"<results>/models/{name}/{file}.json"
-        receipts.append(ancient(receipt) if is_no_news(name, file) else receipt)
+        receipts.append(ancient(receipt) if is_lost(name, file) else receipt)
     return receipts
 
 
 # The same for all the thousands of jobs that a graph is built of.
 @functools.cache
-def is_no_news(name, file):
+def is_lost(name, file):
     """Whether a file that was checked once has to be fetched again."""
-    place = get_file_place(name, file)
-    return get_path_of_receipt(name, file).is_file() and is_fetched_again(name, place)
-
-
-def is_fetched_again(name, path):
-    """Whether a file that was there must be fetched again."""
-    return CONFIG.models.zoo[name].is_fetched and not Path(path).is_file()
+    was_checked = get_path_of_receipt(name, file).is_file()
+    is_there = Path(get_file_place(name, file)).is_file()
+    return CONFIG.models.zoo[name].is_fetched and was_checked and not is_there
 
 
 def get_path_of_receipt(name, file):
@@ -160,9 +151,8 @@ def get_package(wildcards):
 
 def get_lost_file(wildcards):
     """The file, if it was checked once and must be fetched again before anything reads it."""
-    path = get_file_place(wildcards.model, wildcards.file)
-    was_checked = get_path_of_receipt(wildcards.model, wildcards.file).is_file()
-    return path if was_checked and is_fetched_again(wildcards.model, path) else None
+    model, file = wildcards.model, wildcards.file
+    return get_file_place(model, file) if is_lost(model, file) else None
 
 
 def get_file_to_check(wildcards):
@@ -215,11 +205,11 @@ def get_nsd_files():
         return []
     names = [nsd_files.DESIGN, nsd_files.STIMULUS_INFORMATION, nsd_files.STIMULI]
     version = CONFIG.nsd.betas
-    for subject in get_everybody():
+    for subject in CONFIG.everybody:
         names += nsd_files.subject_objects(
             subject, sessions=(), version=version, file_format="hdf5"
         )
-    betas = [path for subject in get_everybody() for path in list_betas(subject)]
+    betas = [path for subject in CONFIG.everybody for path in list_betas(subject)]
     return [f"<nsd>/{name}" for name in names] + betas
 
 
@@ -271,7 +261,7 @@ def get_mean_volume(wildcards):
 
 def get_responses(wildcards):
     """Which image each trial of every subject in use showed."""
-    return [f"<nsd>/{nsd_files.responses(subject)}" for subject in get_everybody()]
+    return [f"<nsd>/{nsd_files.responses(subject)}" for subject in CONFIG.everybody]
 
 
 def get_autoencoder():

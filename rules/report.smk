@@ -35,7 +35,7 @@ ARTEFACTS = {
     "selections": get_selections(),
     "stimuli": "<nsd>/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
     "rivals": get_rival_images(),
-    "voxels": collect("<results>/voxels/{subject}.h5", subject=get_everybody()),
+    "voxels": collect("<results>/voxels/{subject}.h5", subject=CONFIG.everybody),
     "encoders": collect(
         "<results>/encoders/{subject}_accuracy.csv", subject=CONFIG.subjects
     ),
@@ -156,10 +156,10 @@ rule write_report:
         regions="<results>/voxels/data_card.csv",
         trials="<results>/voxels/trials.csv",
         region_pictures=collect(
-            "<results>/figures/regions_{subject}.png", subject=get_everybody()
+            "<results>/figures/regions_{subject}.png", subject=CONFIG.everybody
         ),
         region_words=collect(
-            "<results>/figures/regions_{subject}.json", subject=get_everybody()
+            "<results>/figures/regions_{subject}.json", subject=CONFIG.everybody
         ),
         effects=f"{workflow.basedir}/resources/fidelity_effects.json",
         template=f"{PAGE}/report.html.jinja",

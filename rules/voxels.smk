@@ -34,7 +34,7 @@ rule prepare_voxels:
 
 rule describe_voxels:
     input:
-        voxels=[f"<results>/voxels/{subject}.h5" for subject in get_everybody()],
+        voxels=[f"<results>/voxels/{subject}.h5" for subject in CONFIG.everybody],
     output:
         subjects="<results>/voxels/subjects.csv",
         regions="<results>/voxels/data_card.csv",

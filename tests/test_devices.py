@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from workflow import World
 
-from neuraldiffuser import devices
+from neuraldiffuser import devices, machine
 from neuraldiffuser.errors import ConfigError
 
 TESTS = Path(__file__).parent
@@ -56,13 +56,15 @@ def nvidia_smi(tmp_path, monkeypatch):
     program.parent.mkdir()
     program.write_text(
         "#!/bin/sh\n"
-        '[ "$1" = -L ] || exit 1\n'
-        "echo 'GPU 0: NVIDIA A100 (MIG off) (UUID: GPU-aaaa-1)'\n"
-        "echo 'GPU 1: NVIDIA A100 (UUID: GPU-bbbb-2)'\n"
+        "echo 'GPU-aaaa-1, NVIDIA A100, 40960, 40000'\n"
+        "echo 'GPU-bbbb-2, NVIDIA A100, 40960, 40000'\n"
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    machine.list_gpus.cache_clear()
+    yield
+    machine.list_gpus.cache_clear()
 
 
 def test_jobs_at_once_get_devices_of_their_own(start):
@@ -166,6 +168,6 @@ def test_a_long_wait_is_told_once(start, monkeypatch, tmp_path):
 
 def test_where_no_device_is_known_nothing_is_claimed(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(devices.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(machine, "list_gpus", tuple)
     devices.claim(1, folder=tmp_path)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ and not list(tmp_path.iterdir())

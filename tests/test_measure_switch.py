@@ -14,9 +14,9 @@ from measure_switch import measure_switch
 from workflow import CORRECTED, MINIATURE, REPOSITORY
 
 from neuraldiffuser import storage
+from neuraldiffuser.config.base import merge
 from neuraldiffuser.config.evaluation import BootstrapSettings
 from neuraldiffuser.errors import DataError
-from neuraldiffuser.evaluation.switches import merge
 
 SCRIPTS = REPOSITORY / "workflow_scripts"
 TOY = '''

@@ -24,7 +24,7 @@ from workflow import CORRECTED, MINIATURE, REPOSITORY, TINY
 
 from neuraldiffuser import __main__ as command
 from neuraldiffuser import identity, provenance
-from neuraldiffuser.evaluation.switches import merge
+from neuraldiffuser.config.base import merge
 from neuraldiffuser.inspection.explain import find_causes
 from neuraldiffuser.inspection.jobs import Job, read_graph
 

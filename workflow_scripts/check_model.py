@@ -21,7 +21,7 @@ def check_model(
     Args:
         place: the file's path, or package://module/path.
         path_to_receipt: where what was found goes, as JSON.
-        path_to_seen: where the file lay and how it looked go, for whoever plans the next run.
+        path_to_seen: how the file looked goes, for whoever plans the next run.
         key: where in the configuration the pin stands.
         pin: what the file must be, as far as that is known.
         loader: of the model.
@@ -30,9 +30,8 @@ def check_model(
         DataError: the file is missing, not the pinned one, or could run code.
     """
     path = places.resolve(place)
-    seen = {"place": str(place), "look": pins.look(path)}
     storage.write_json(path_to_receipt, check.check_file(path, pin, loader=loader, key=key))
-    storage.write_json(path_to_seen, seen)
+    storage.write_json(path_to_seen, {"look": pins.look(path)})
 
 
 if __name__ == "__main__":

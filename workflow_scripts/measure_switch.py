@@ -18,18 +18,13 @@ from typing import Any
 import yaml
 
 from neuraldiffuser import runtime, storage
-from neuraldiffuser.config.base import lookup
+from neuraldiffuser.config.base import lookup, merge, nest
 from neuraldiffuser.config.evaluation import BootstrapSettings
 from neuraldiffuser.config.fidelity import find_switch, list_variants
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.config.validation import validate
 from neuraldiffuser.errors import DataError
-from neuraldiffuser.evaluation.switches import (
-    compare_worlds,
-    merge,
-    nest,
-    read_world,
-)
+from neuraldiffuser.evaluation.switches import compare_worlds, read_world
 
 TABLES = ("images.csv", "brain.csv")
 

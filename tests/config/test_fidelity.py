@@ -7,10 +7,10 @@ import yaml
 from pydantic import ValidationError
 
 from neuraldiffuser.config import fidelity
+from neuraldiffuser.config.base import merge
 from neuraldiffuser.config.fidelity import SWITCHES, fidelity_page, name_reading
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.config.validation import validate
-from neuraldiffuser.evaluation.switches import merge
 
 
 def with_value(key, value):

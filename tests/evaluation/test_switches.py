@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from neuraldiffuser.config.base import merge, nest
 from neuraldiffuser.config.evaluation import BootstrapSettings
-from neuraldiffuser.evaluation.switches import compare_worlds, describe_effect, merge, nest
+from neuraldiffuser.evaluation.switches import compare_worlds, describe_effect
 
 BOOTSTRAP = BootstrapSettings(draws=2000, seed=3)
 IDS = pd.Index(range(100, 160), name="id")

@@ -13,8 +13,8 @@ from neuraldiffuser.machine import Gpu, parse_gpus
 from neuraldiffuser.provenance import REPOSITORY
 
 GIB = 1 << 30
-CARD = Gpu("NVIDIA GeForce RTX 3090", 24 * GIB, 23 * GIB)
-SMALL_CARD = Gpu("small", 8 * GIB, 7 * GIB)
+CARD = Gpu("GPU-1", "NVIDIA GeForce RTX 3090", 24 * GIB, 23 * GIB)
+SMALL_CARD = Gpu("GPU-2", "small", 8 * GIB, 7 * GIB)
 
 
 def change(tmp_path, **keys):
@@ -31,8 +31,8 @@ def test_overlays_are_merged_as_snakemake_merges_them(tmp_path):
 
 
 def test_gpus_are_read_off_the_driver_s_answer():
-    answer = "NVIDIA H200, 143771, 143000\nNVIDIA A100, 40960, 100\n"
-    assert parse_gpus(answer)[0] == Gpu("NVIDIA H200", 143771 << 20, 143000 << 20)
+    answer = "GPU-a, NVIDIA H200, 143771, 143000\nGPU-b, NVIDIA A100, 40960, 100\n"
+    assert parse_gpus(answer)[0] == Gpu("GPU-a", "NVIDIA H200", 143771 << 20, 143000 << 20)
     assert len(parse_gpus(answer)) == 2 and parse_gpus("") == ()
 
 

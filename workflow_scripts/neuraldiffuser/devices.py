@@ -10,14 +10,13 @@ import logging
 import os
 import random
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from neuraldiffuser import exclusion, machine
 from neuraldiffuser.errors import ConfigError
 
 CHOICE = "CUDA_VISIBLE_DEVICES"  # read by CUDA when a process first uses it
@@ -37,7 +36,7 @@ def list_devices() -> list[str]:
     """
     chosen = os.environ.get(CHOICE)
     if chosen is None:
-        return _read_uuids()
+        return [gpu.uuid for gpu in machine.list_gpus()]
     return [name.strip() for name in chosen.split(",") if name.strip()]
 
 
@@ -111,7 +110,7 @@ def _lock(path: Path) -> IO[bytes] | None:
     """The open, locked file; None where another process has locked it."""
     file = path.open("wb")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        exclusion.lock(file.fileno())
     except BlockingIOError:
         file.close()
         return None
@@ -120,14 +119,6 @@ def _lock(path: Path) -> IO[bytes] | None:
 
 def _name_locks(devices: Sequence[str]) -> list[str]:
     """One file name for each device, whether it is called by its number or by its UUID."""
-    uuids = dict(enumerate(_read_uuids()))
+    uuids = dict(enumerate(gpu.uuid for gpu in machine.list_gpus()))
     names = (uuids.get(int(name), name) if name.isdigit() else name for name in devices)
     return [f"{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock" for name in names]
-
-
-def _read_uuids() -> list[str]:
-    """UUIDs of this machine's GPUs in the order of their numbers; none without nvidia-smi."""
-    if shutil.which("nvidia-smi") is None:
-        return []
-    told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return re.findall(r"^GPU \d+: .*\(UUID: (GPU-[^)]+)\)", told.stdout, re.MULTILINE)

@@ -9,14 +9,15 @@ from functools import cache
 from pathlib import Path
 
 SECONDS_TO_ANSWER = 5
-QUERY = ("--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
+QUERY = ("--query-gpu=uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits")
 MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU and its memory in bytes."""
+    """A GPU, the name that tells it from others like it, and its memory in bytes."""
 
+    uuid: str
     name: str
     memory: int
     free: int
@@ -38,9 +39,16 @@ def list_gpus() -> tuple[Gpu, ...]:
 
 
 def parse_gpus(answer: str) -> tuple[Gpu, ...]:
-    """The GPUs of nvidia-smi's answer, a line each: name, total and free MiB."""
+    """The GPUs of nvidia-smi's answer, a line each: UUID, name, total and free MiB."""
     rows = [re.split(r"\s*,\s*", line.strip()) for line in answer.splitlines() if line.strip()]
-    return tuple(Gpu(name, int(total) * MIB, int(free) * MIB) for name, total, free in rows)
+    return tuple(
+        Gpu(uuid, name, _read_mib(total), _read_mib(free)) for uuid, name, total, free in rows
+    )
+
+
+def _read_mib(text: str) -> int:
+    """Bytes; 0 where the driver does not know, as it says of parts of a GPU."""
+    return int(text) * MIB if text.isdigit() else 0
 
 
 @cache

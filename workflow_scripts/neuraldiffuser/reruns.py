@@ -62,7 +62,15 @@ class Change:
     now: str
 
 
-def find_changes(making: Making, identify: Identify | None = None) -> list[Change]:
+def identify_input(path: Path) -> str:
+    """What an input holds; of one that was deleted after use, what its sidecar tells."""
+    if path.exists():
+        return provenance.identify(path)
+    sidecar = provenance.read_sidecar(path)
+    return sidecar["sha256"] if sidecar else NOTHING
+
+
+def find_changes(making: Making, identify: Identify = identify_input) -> list[Change]:
     """What tells a job's outputs from what it would make now; empty if they are up to date.
 
     Of an output that was deleted after use, its sidecar is compared; where that is gone too, what
@@ -70,10 +78,8 @@ def find_changes(making: Making, identify: Identify | None = None) -> list[Chang
 
     Args:
         making: how the outputs would be made.
-        identify: what an input holds, where many jobs that read the same files ask; by default
-            ``identify_input``.
+        identify: what an input holds; one that remembers, where jobs that read the same files ask.
     """
-    identify = identify or identify_input
     files = [path for path in making.outputs if not path.is_dir()]
     found = (change for path in files for change in _compare(path, making, identify))
     lost = [Change("input", making.lost, "there", "lost")] if making.lost else []
@@ -160,11 +166,3 @@ def _compare_inputs(
 
 def _shorten(identity: str) -> str:
     return identity.split()[-1][:DIGITS]
-
-
-def identify_input(path: Path) -> str:
-    """What an input holds; of one that was deleted after use, what its sidecar tells."""
-    if path.exists():
-        return provenance.identify(path)
-    sidecar = provenance.read_sidecar(path)
-    return sidecar["sha256"] if sidecar else NOTHING

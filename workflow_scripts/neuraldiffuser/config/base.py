@@ -1,5 +1,6 @@
 """The base of every configuration section."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -27,3 +28,20 @@ def lookup(config: Any, key: str) -> Any:
     for name in key.split("."):
         value = value[name] if isinstance(value, dict) else getattr(value, name)
     return value
+
+
+def nest(key: str, value: Any) -> dict[str, Any]:
+    """An overlay of the configuration that sets one dotted key."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
+
+
+def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings as Snakemake merges configuration files: the second one wins."""
+    merged = dict(first)
+    for name, value in second.items():
+        known = merged.get(name)
+        both = isinstance(known, Mapping) and isinstance(value, Mapping)
+        merged[name] = merge(known, value) if both else value
+    return merged

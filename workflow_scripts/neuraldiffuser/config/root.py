@@ -106,6 +106,17 @@ class Config(Section):
     mini: Mini = Field(default_factory=Mini, description=Mini.__doc__)
     fidelity: Fidelity = Field(default_factory=Fidelity, description=Fidelity.__doc__)
 
+    @cached_property
+    def everybody(self) -> list[str]:
+        """Every subject that is evaluated or pretrains."""
+        return sorted({*self.subjects, *self.pretraining_subjects})
+
+    @property
+    def written_folders(self) -> list[Path]:
+        """Where artefacts of this experiment stand."""
+        results = Path(self.paths.results, self.experiment)
+        return [results, Path(self.paths.data), Path(self.paths.models), Path(self.mini.bucket)]
+
     @property
     def description(self) -> Description:
         """What the report tells of this configuration."""

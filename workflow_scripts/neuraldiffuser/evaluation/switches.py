@@ -27,23 +27,6 @@ COLUMNS = ["of", "metric", "difference", "low", "high", "p", "n"]
 SAME = "none: the same values"
 
 
-def nest(key: str, value: Any) -> dict[str, Any]:
-    """An overlay of the configuration that sets one dotted key."""
-    for name in reversed(key.split(".")):
-        value = {name: value}
-    return value
-
-
-def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings as Snakemake merges configuration files: the second one wins."""
-    merged = dict(first)
-    for name, value in second.items():
-        known = merged.get(name)
-        both = isinstance(known, Mapping) and isinstance(value, Mapping)
-        merged[name] = merge(known, value) if both else value
-    return merged
-
-
 def read_world(results: Path, paths: Iterable[Path], config: Config) -> dict[str, pd.DataFrame]:
     """What was measured per image: {of what: images x metrics}.
 

@@ -4,7 +4,6 @@ Looks at the GPU, the disk, the terms, the weights, the network where something 
 the versions of packages; starts and loads nothing.
 """
 
-import fcntl
 import importlib.metadata
 import os
 import resource
@@ -20,12 +19,12 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from neuraldiffuser import machine
+from neuraldiffuser import exclusion, machine
+from neuraldiffuser.config.base import merge
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.config.validation import validate
 from neuraldiffuser.errors import TermsError
 from neuraldiffuser.inspection import volumes
-from neuraldiffuser.inspection.counts import list_everybody
 from neuraldiffuser.nsd.locations import is_remote
 from neuraldiffuser.nsd.terms import require_terms
 from neuraldiffuser.provenance import REPOSITORY
@@ -70,17 +69,8 @@ def read_config(overlays: Iterable[Path]) -> Config:
     """The checked configuration of an experiment, without Snakemake, which takes seconds."""
     merged: dict = {}
     for path in [REPOSITORY / "config.yaml", *overlays]:
-        merged = _lay_over(merged, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        merged = merge(merged, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     return validate(merged)
-
-
-def _lay_over(below: dict, above: dict) -> dict:
-    """Mappings are merged key by key, as Snakemake does; any other value replaces the former."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(below.get(key), dict)
-        merged[key] = _lay_over(below[key], value) if both else value
-    return merged
 
 
 def look(config: Config) -> Iterator[Finding]:
@@ -155,7 +145,7 @@ def look_at_terms(config: Config) -> Finding:
     if not config.nsd.is_fetched_from_a_network:
         return Finding("NSD's terms", "not needed: nothing of NSD is fetched")
     try:
-        require_terms(config.nsd, subjects=list_everybody(config), data=config.paths.data)
+        require_terms(config.nsd, subjects=config.everybody, data=config.paths.data)
     except TermsError as error:
         return Finding("NSD's terms", str(error), is_missing=True)
     return Finding("NSD's terms", "accepted")
@@ -281,8 +271,7 @@ def can_lock(folder: Path) -> bool:
     """Whether the file system of a folder locks files."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
+            return exclusion.lock(file.fileno())
     except OSError:
         return False
 

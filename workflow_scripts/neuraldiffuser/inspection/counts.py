@@ -55,7 +55,7 @@ def count(config: Config, subject: str) -> Counts:
 
 def _count_generated(config: Config, subject: str, sessions: int) -> Counts:
     world = config.mini.world
-    number = list_everybody(config).index(subject)
+    number = config.everybody.index(subject)
     return Counts(
         sessions=sessions,
         voxels=world.voxels[number % len(world.voxels)],
@@ -75,11 +75,6 @@ def _interpolate(what: str, sessions: int) -> int:
     return round(float(np.interp(sessions, places, [known[place] for place in places])))
 
 
-def list_everybody(config: Config) -> list[str]:
-    """Every subject that is evaluated or pretrains."""
-    return sorted({*config.subjects, *config.pretraining_subjects})
-
-
 def count_test_images(config: Config, subject: str) -> int:
     """Test images of a subject, or of the stimuli themselves: those of all subjects."""
     subjects = config.subjects if subject == STIMULUS else [subject]
@@ -88,5 +83,5 @@ def count_test_images(config: Config, subject: str) -> int:
 
 def count_images_in_use(config: Config) -> int:
     """Different images that any subject sees; all see the test images."""
-    counts = [count(config, subject) for subject in list_everybody(config)]
+    counts = [count(config, subject) for subject in config.everybody]
     return sum(each.training_images for each in counts) + max(each.test_images for each in counts)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from snakemake.settings.types import (
 from neuraldiffuser.config.root import Config
 from neuraldiffuser.errors import ConfigError
 from neuraldiffuser.provenance import REPOSITORY
-from neuraldiffuser.reruns import NOTHING, Change, Making, find_changes
+from neuraldiffuser.reruns import NOTHING, Change, Identify, Making, find_changes, identify_input
 from neuraldiffuser.snakemake_by_content import describe_making
 
 
@@ -87,7 +88,8 @@ def read_graph(
         dag = workflow.dag
         ordered = [job for level in dag.toposorted() for job in level]
         numbers = {job: number for number, job in enumerate(ordered)}
-        jobs = tuple(_describe(job, dag=dag, numbers=numbers) for job in ordered)
+        identify = cache(identify_input)
+        jobs = tuple(_describe(job, dag, numbers=numbers, identify=identify) for job in ordered)
         return Graph(config=workflow.globals["CONFIG"], jobs=jobs)
 
 
@@ -116,7 +118,7 @@ def _build(
         yield workflow
 
 
-def _describe(job: Any, *, dag: Any, numbers: Mapping[Any, int]) -> Job:
+def _describe(job: Any, dag: Any, *, numbers: Mapping[Any, int], identify: Identify) -> Job:
     runs = dag.needrun(job)
     making = describe_making(job)
     return Job(
@@ -130,12 +132,12 @@ def _describe(job: Any, *, dag: Any, numbers: Mapping[Any, int]) -> Job:
         making=making,
         runs=runs,
         reason=str(dag.reason(job)) if runs else "",
-        changes=tuple(_list_changes(making)) if runs and making else (),
+        changes=tuple(_list_changes(making, identify)) if runs and making else (),
     )
 
 
-def _list_changes(making: Making) -> Iterator[Change]:
-    yield from find_changes(making)
+def _list_changes(making: Making, identify: Identify) -> Iterator[Change]:
+    yield from find_changes(making, identify)
     for path in making.outputs:
         if not path.exists():
             yield Change("missing", str(path), NOTHING, "needed")

@@ -1,22 +1,17 @@
 """``neuraldiffuser verify``: whether every artefact on disk is what its sidecar says it is."""
 
+import logging
 import os
-import sys
-import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from snakemake_logger_plugin_progress import in_words
-
-from neuraldiffuser import contents, provenance
-from neuraldiffuser.config.root import Config
+from neuraldiffuser import contents, provenance, runtime
 from neuraldiffuser.inspection.jobs import read_graph
 
 SHOWN = 20  # files of a finding
-SECONDS_BETWEEN_LINES = 5
 
 
 @dataclass(frozen=True)
@@ -40,20 +35,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Prints what is found; returns 1 if something is wrong."""
+    """Prints what is found; returns 1 if something is wrong. How far it is goes to stderr."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("neuraldiffuser").setLevel(logging.INFO)
     graph = read_graph(arguments.configfiles)
     made = {path for job in graph.jobs if job.making for path in job.outputs if not path.is_dir()}
-    described = set(find_described(list_folders(graph.config)))
+    described = set(find_described(graph.config.written_folders))
     found = list_findings(made=made, described=described, threads=arguments.threads)
     print("\n".join(tell(found, files=len(described))))
     return 1 if any(finding.is_wrong and finding.paths for finding in found) else 0
-
-
-def list_folders(config: Config) -> list[Path]:
-    """Where artefacts of an experiment stand."""
-    paths = config.paths
-    results = Path(paths.results, config.experiment)
-    return [results, Path(paths.data), Path(paths.models), Path(config.mini.bucket)]
 
 
 def find_described(folders: Iterable[Path]) -> Iterator[Path]:
@@ -90,29 +80,21 @@ def list_findings(*, made: set[Path], described: set[Path], threads: int) -> lis
 def find_altered(paths: Sequence[Path], *, threads: int) -> list[Path]:
     """Files that hold other bytes than their sidecars say, or whose sidecars cannot be read."""
     sizes = [path.stat().st_size for path in paths]
-    with ThreadPoolExecutor(threads) as pool:
-        answers = follow(pool.map(is_unaltered, paths), sizes=sizes)
-        return [path for path, unaltered in zip(paths, answers, strict=True) if not unaltered]
+    bar = runtime.progress(total=sum(sizes), description="reading", unit="B", scale=True)
+    altered = []
+    with ThreadPoolExecutor(threads) as pool, bar:
+        answers = pool.map(is_unaltered, paths)
+        for path, size, unaltered in zip(paths, sizes, answers, strict=True):
+            bar.update(size)
+            if not unaltered:
+                altered.append(path)
+    return altered
 
 
 def is_unaltered(path: Path) -> bool:
     """Whether a file holds exactly the bytes that its sidecar describes."""
     sidecar = provenance.read_sidecar(path)
     return sidecar is not None and contents.digest(path) == sidecar.get("sha256")
-
-
-def follow(answers: Iterable[bool], *, sizes: Sequence[int]) -> Iterator[bool]:
-    """The same answers; now and then says on stderr how far they are and how long still."""
-    total, done, started = sum(sizes), 0, time.monotonic()
-    told = started
-    for answer, size in zip(answers, sizes, strict=True):
-        done += size
-        now = time.monotonic()
-        if now - told > SECONDS_BETWEEN_LINES:
-            left = (now - started) * (total - done) / max(done, 1)
-            print(f"[{done / total:4.0%}] about {in_words(left)} left", file=sys.stderr)
-            told = now
-        yield answer
 
 
 def tell(findings: Iterable[Finding], *, files: int) -> Iterator[str]:

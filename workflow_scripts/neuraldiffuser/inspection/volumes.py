@@ -17,7 +17,6 @@ from neuraldiffuser.inspection.counts import (
     count,
     count_images_in_use,
     count_test_images,
-    list_everybody,
 )
 from neuraldiffuser.nsd import files
 from neuraldiffuser.nsd.locations import is_remote
@@ -77,7 +76,7 @@ def _list_nsd(config: Config) -> Iterator[Download]:
         yield Download("stimuli", data, STIMULI, stimuli.is_file())
     kind = "mindeye2" if config.nsd.source == "mindeye2" else config.nsd.fetched_format
     size = round(files.GIGABYTES_PER_SESSION[kind] * GB)
-    for subject in list_everybody(config):
+    for subject in config.everybody:
         sessions = config.nsd.sessions_used[subject]
         if kind == "mindeye2":
             path = data / files.renormalised_betas(subject)
@@ -242,7 +241,7 @@ def size_of_results(config: Config) -> int:
 
 def _list_large_jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
     """Stage and wildcards of every job whose files are large."""
-    for subject in list_everybody(config):
+    for subject in config.everybody:
         yield "prepare_voxels", {"subject": subject}
     for stage in ("extract_vae_latent", "extract_clip_text", "extract_clip_image"):
         yield stage, {}

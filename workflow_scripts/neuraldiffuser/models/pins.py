@@ -41,7 +41,7 @@ def is_unchanged(path: Path | str, seen: Mapping[str, str] | None) -> bool:
 
 
 def read_seen(path_to_receipt: Path) -> dict[str, str] | None:
-    """What is kept beside a receipt: ``place`` and ``look`` of its file."""
+    """What is kept beside a receipt: the ``look`` of its file."""
     path = path_to_receipt.with_suffix(".seen")
     return json.loads(path.read_text()) if path.is_file() else None
 
