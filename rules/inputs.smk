@@ -10,7 +10,7 @@ from neuraldiffuser.config.guidance import VOXELS, code_of
 from neuraldiffuser.config.models import CLIP_WEIGHTS, TEXT_WEIGHTS, WEIGHTS
 from neuraldiffuser.config.reconstruction import STIMULUS, name_maker
 from neuraldiffuser.errors import DataError, TermsError
-from neuraldiffuser.models import pins
+from neuraldiffuser.models import pins, presence
 from neuraldiffuser.nsd import files as nsd_files
 from neuraldiffuser.nsd.terms import require_terms
 
@@ -87,14 +87,6 @@ def get_captions_source():
 # --- models ---
 
 
-def get_model_place(name):
-    """The folder of a model's files, or the Python package that brings them."""
-    model = CONFIG.models.zoo[name]
-    if model.is_packaged:
-        return model.source
-    return model.folder or f"{CONFIG.paths.models}/{name}"
-
-
 def list_model_files(name, *parts):
     """The files of a model by their path in its folder: all, or those of some subfolders."""
     files = sorted(CONFIG.models.zoo[name].files)
@@ -103,7 +95,7 @@ def list_model_files(name, *parts):
 
 def get_file_place(name, file):
     """Where a file of a model lies, also inside a package."""
-    return f"{get_model_place(name)}/{file}"
+    return f"{presence.name_place(CONFIG, name)}/{file}"
 
 
 def locate(name, file):
@@ -194,8 +186,9 @@ def get_inputs_from_elsewhere(wildcards):
 
 def get_used_receipts():
     """What the files of all models in use turned out to be."""
-    skipped = {*CONFIG.judging_models} - {*get_judging_models()}
-    used = sorted(name for name in CONFIG.used_models if name not in skipped)
+    used = sorted(
+        name for name in CONFIG.used_models if not presence.is_skipped(CONFIG, name)
+    )
     return [path for name in used for path in get_receipts(name)]
 
 
@@ -443,7 +436,7 @@ def get_generative_models(variant_of):
     def locate_all(wildcards, output):
         named = {"stable_diffusion": CONFIG.models.stable_diffusion}
         named |= list_guiding_models(variant_of(wildcards))
-        return {role: get_model_place(name) for role, name in named.items()}
+        return {role: presence.name_place(CONFIG, name) for role, name in named.items()}
 
     return locate_all
 
@@ -500,17 +493,9 @@ def get_shards_to_choose_from(wildcards):
 
 def get_judging_models():
     """The models that judge; where missing ones are skipped, those whose files are there."""
-    skips = CONFIG.evaluation.missing_weights == "skip"
-    return [name for name in CONFIG.judging_models if not skips or is_there(name)]
-
-
-def is_there(name):
-    """Whether a model has all of its files."""
-    files = CONFIG.models.zoo[name].files
-    places = [get_file_place(name, file) for file in files]
-    return CONFIG.models.zoo[name].is_packaged or all(
-        Path(each).is_file() for each in places
-    )
+    return [
+        name for name in CONFIG.judging_models if not presence.is_skipped(CONFIG, name)
+    ]
 
 
 def get_judging_receipts():
@@ -527,7 +512,7 @@ def get_network_place(name):
     """Where the loader of one network finds it."""
     model = CONFIG.models.zoo[name]
     if model.reads_a_folder:
-        return get_model_place(name)
+        return presence.name_place(CONFIG, name)
     return get_file_place(name, next(iter(model.files)))
 
 

@@ -4,12 +4,12 @@ import pytest
 
 from neuraldiffuser.inspection.counts import Counts, count, count_images_in_use, count_test_images
 from neuraldiffuser.inspection.volumes import (
-    is_skipped,
     list_downloads,
     shape_of,
     size_of_job,
     size_of_results,
 )
+from neuraldiffuser.models.presence import is_skipped
 from neuraldiffuser.provenance import REPOSITORY
 
 MILLION = 1e6

@@ -25,6 +25,7 @@ from neuraldiffuser.config.root import Config
 from neuraldiffuser.config.validation import validate
 from neuraldiffuser.errors import TermsError
 from neuraldiffuser.inspection import volumes
+from neuraldiffuser.models import presence
 from neuraldiffuser.nsd.locations import is_remote
 from neuraldiffuser.nsd.terms import require_terms
 from neuraldiffuser.provenance import REPOSITORY
@@ -154,12 +155,12 @@ def look_at_terms(config: Config) -> Finding:
 def look_at_weights(config: Config) -> Iterator[Finding]:
     """Every model that the experiment reads: there, to be fetched, or missing."""
     for name, model in config.used_models.items():
-        folder, absent = volumes.folder_of(config, name), volumes.list_absent(config, name)
+        folder, absent = presence.name_place(config, name), presence.list_absent(config, name)
         if model.is_packaged:
             yield Finding(name, f"brought by a package ({model.source})")
         elif not absent:
             yield Finding(name, f"{_count_files(len(model.files))} in {folder}")
-        elif volumes.is_skipped(config, name):
+        elif presence.is_skipped(config, name):
             yield Finding(name, f"{folder} lacks {absent[0]}; what it would judge is skipped")
         elif model.is_fetched:
             size = sum(volumes.size_of_file(model, file) for file in absent)

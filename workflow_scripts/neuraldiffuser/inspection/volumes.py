@@ -18,6 +18,7 @@ from neuraldiffuser.inspection.counts import (
     count_images_in_use,
     count_test_images,
 )
+from neuraldiffuser.models.presence import is_skipped, name_place
 from neuraldiffuser.nsd import files
 from neuraldiffuser.nsd.locations import is_remote
 
@@ -104,25 +105,6 @@ def _list_models(config: Config) -> Iterator[Download]:
                 yield Download(name, Path(config.paths.models), size_of_file(model, file), is_there)
 
 
-def is_skipped(config: Config, name: str) -> bool:
-    """Whether a model that lacks files is done without, as one of the judges."""
-    may_be = config.evaluation.missing_weights == "skip" and name in config.judging_models
-    return may_be and bool(list_absent(config, name))
-
-
-def list_absent(config: Config, name: str) -> list[str]:
-    """Files of a model that are not in its folder."""
-    model = config.models.zoo[name]
-    if model.is_packaged:
-        return []
-    return [file for file in model.files if not (folder_of(config, name) / file).is_file()]
-
-
-def folder_of(config: Config, name: str) -> Path:
-    """Where a model's files lie."""
-    return Path(config.models.zoo[name].folder or f"{config.paths.models}/{name}")
-
-
 def size_of_file(model: PretrainedModel, file: str) -> int:
     """Bytes of a model's file: its pin's, or about."""
     pinned = model.files[file].size
@@ -153,7 +135,7 @@ def shape_of(config: Config, target: str) -> tuple[int, ...]:
 
 
 def _read_configuration(config: Config, name: str, file: str) -> Mapping:
-    path = folder_of(config, name) / file
+    path = Path(name_place(config, name), file)
     return storage.read_json(path) if path.is_file() else {}
 
 
