@@ -73,4 +73,4 @@ def _write_receipt(job: Job, receipt: Path, seen: Path, *, folder: Path, pin: Pi
         found = {"size": path.stat().st_size, "sha256": contents.digest(path)}
         storage.write_json(receipt, found | pin.model_dump(exclude_none=True))
     look = "".join(pins.look(folder / path) for path in job.inputs)
-    storage.write_json(seen, {"place": "".join(map(str, job.inputs)), "look": look})
+    storage.write_json(seen, {"look": look})

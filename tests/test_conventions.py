@@ -4,7 +4,10 @@ A failure's text says why the habit exists and how to mend what broke it.
 """
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -144,6 +147,19 @@ def test_no_stage_imports_what_inspects_it():
         and path.name != "__main__.py"
     ]
     assert not found, "how jobs are explained must never be a reason to run them again"
+
+
+def test_what_only_lays_out_results_loads_no_network_library():
+    """Many short jobs do, each in a process of its own; torch alone takes seconds."""
+    scripts = "make_table make_figure make_gallery write_gallery write_report derive_findings"
+    program = (
+        "import importlib, sys\n"
+        f"for script in {scripts.split()}: importlib.import_module(script)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(SCRIPTS)}, check=True
+    )
 
 
 def test_the_documented_order_of_stages_is_this_one():

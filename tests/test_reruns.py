@@ -33,6 +33,7 @@ SAMPLED = 20
 MODELS = {"paths": {"models": str(REPOSITORY / "resources/mini_models")}}
 DRAWS = {"evaluation": {"bootstrap": {"draws": 300}}}
 VOXELS = "results/tiny/voxels/subj01.h5"
+FINETUNING = {"pretrain_decoder", "finetune_decoder"}
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +143,65 @@ def test_a_change_is_told_by_the_key_that_was_changed(finished):
     first = list_first(finished, {"decoder": {"finetuning": {"epochs": 3}}})
     assert first["finetune_decoder"] == {("setting", "decoder.finetuning.epochs")}
     assert first["write_report"] == {("setting", "decoder.finetuning.epochs")}
+
+
+def list_rerun(folder: Path, changes: Mapping, *targets: str) -> list[Job]:
+    """Jobs that would run for some files."""
+    changed = merge(MODELS, changes)
+    graph = read_graph(OVERLAYS, folder=folder, targets=targets, changes=changed)
+    return [job for job in graph.jobs if job.runs]
+
+
+@pytest.mark.parametrize(
+    ("changes", "variants"),
+    [
+        ({"guidance": {"color": {"grid": 4}}}, {"clip_and_color"}),
+        ({"guidance": {"encoder": {"share": 0.25}}}, {"brain_encoding"}),
+        ({"variants": {"clip_and_color": {"strength": 0.5}}}, {"clip_and_color"}),
+        ({"variants": {"unguided": {"strength": 0.5, "ratio": 2}}}, set()),
+    ],
+    ids=str,
+)
+def test_only_variants_that_read_a_key_are_made_again(finished, changes, variants):
+    names = ("guided", "unguided", "brain_encoding", "clip_and_color")
+    shards = [f"results/tiny/reconstructions/{name}/subj01/shard-0.h5" for name in names]
+    rerun = list_rerun(finished, {"reconstruction": changes}, *shards)
+    for rule in ("calibrate_guidance", "reconstruct_images"):
+        assert {job.wildcards["variant"] for job in rerun if job.rule == rule} == variants
+
+
+@pytest.mark.parametrize(
+    ("changes", "latent", "text"),
+    [
+        ({"low_level": {"teacher_weight": 0.2}}, FINETUNING, set()),
+        ({"prior": {"timesteps": 50}}, set(), FINETUNING | {"train_from_scratch"}),
+        ({"objective": {"prior_weight": 20}}, set(), FINETUNING | {"train_from_scratch"}),
+        (
+            {"finetuning": {"epochs": 2}},
+            {"finetune_decoder"},
+            {"finetune_decoder", "train_from_scratch"},
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_only_decoders_whose_pipeline_reads_a_key_are_trained_again(
+    finished, changes, latent, text
+):
+    decoder = "results/tiny/decoders/{}/subj01/finetuned.safetensors"
+    scratch = "results/tiny/controls/scratch/clip_text/subj01.safetensors"
+    for targets, expected in (
+        ([decoder.format("vae_latent")], latent),
+        ([decoder.format("clip_text"), scratch], text),
+    ):
+        rerun = list_rerun(finished, {"decoder": changes}, *targets)
+        assert {job.rule for job in rerun} == expected
+
+
+def test_aligning_one_target_decodes_no_other(finished):
+    changes = {"decoder": {"prediction": {"aligned_targets": ["vae_latent", "clip_text"]}}}
+    rerun = list_rerun(finished, changes)
+    for rule in ("predict_embeddings", "decode_by_ridge"):
+        assert {job.wildcards["target"] for job in rerun if job.rule == rule} == {"clip_text"}
 
 
 def test_reordered_keys_rerun_nothing(finished, tmp_path):

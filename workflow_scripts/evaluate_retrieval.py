@@ -16,7 +16,10 @@ import torch
 from neuraldiffuser import runtime, storage
 from neuraldiffuser.config.evaluation import BootstrapSettings, RetrievalSettings
 from neuraldiffuser.evaluation.predictors import (
+    ALL,
+    DRAWN,
     PREDICTORS,
+    VOTE,
     Files,
     held_out_ids,
     is_guidance,
@@ -24,14 +27,7 @@ from neuraldiffuser.evaluation.predictors import (
     sort_by_target,
     training_ids,
 )
-from neuraldiffuser.evaluation.retrieval import (
-    ALL,
-    DRAWN,
-    SIMILARITIES,
-    VOTE,
-    choose_candidates,
-    retrieve,
-)
+from neuraldiffuser.evaluation.retrieval import SIMILARITIES, choose_candidates, retrieve
 from neuraldiffuser.evaluation.statistics import bootstrap_ratio
 
 IMAGES = ["split", "id", "predictor", "output", "method", "direction", "pool"]

@@ -15,14 +15,16 @@ from neuraldiffuser.config.evaluation import BootstrapSettings
 from neuraldiffuser.errors import DataError
 from neuraldiffuser.evaluation.images import name_ids
 from neuraldiffuser.evaluation.predictors import (
+    ALL,
     DECODER,
+    DRAWN,
     GUIDANCE,
     LAYER_MEAN,
     RIDGE,
     SCRATCH,
+    VOTE,
     is_guidance,
 )
-from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
 from neuraldiffuser.evaluation.statistics import bootstrap_ratio
 
 ALL_SUBJECTS = "all"

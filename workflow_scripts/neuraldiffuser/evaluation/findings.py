@@ -18,14 +18,16 @@ from neuraldiffuser.evaluation.metrics import (
     is_of_brain,
 )
 from neuraldiffuser.evaluation.predictors import (
+    ALL,
     DECODER,
+    DRAWN,
     LAYER_MEAN,
     MEAN_FEATURE,
     RIDGE,
     SCRATCH,
     TEST,
+    VOTE,
 )
-from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
 from neuraldiffuser.evaluation.statistics import bootstrap_mean
 from neuraldiffuser.evaluation.variants import FEATURE_WORDS, GUIDED, OWN, UNGUIDED, WRONG_IMAGE
 

@@ -19,6 +19,8 @@ PREDICTORS = (DECODER, SCRATCH, RIDGE)  # those that leave embeddings
 TEST, VALIDATION = "test", "validation"
 SPLITS = (TEST, VALIDATION)
 GUIDANCE = "clip_image_"  # begins the name of every guidance layer
+DRAWN, ALL = "drawn", "all"  # pools of candidates that retrieval chooses from
+VOTE = "vote"  # the method of retrieval that counts all guidance layers
 LAYER_MEAN = "guidance"  # the pseudo-target that averages the guidance layers
 ROWS_AT_ONCE = 1024
 

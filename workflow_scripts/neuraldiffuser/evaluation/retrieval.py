@@ -17,9 +17,7 @@ import torch
 from torch import Tensor
 
 from neuraldiffuser.config.evaluation import RetrievalSettings
-
-DRAWN, ALL = "drawn", "all"  # pools of candidates
-VOTE = "vote"  # the method that counts all guidance layers
+from neuraldiffuser.evaluation.predictors import ALL, DRAWN
 
 
 def cosine_similarity(projections: Tensor, targets: Tensor) -> Tensor:

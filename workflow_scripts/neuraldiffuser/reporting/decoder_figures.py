@@ -11,8 +11,7 @@ import pandas as pd
 from neuraldiffuser import storage, words
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation import contrasts
-from neuraldiffuser.evaluation.predictors import DECODER, LAYER_MEAN, SPLITS, TEST
-from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
+from neuraldiffuser.evaluation.predictors import ALL, DECODER, DRAWN, LAYER_MEAN, SPLITS, TEST, VOTE
 from neuraldiffuser.reporting import labels, plots, style
 from neuraldiffuser.reporting.result import Figure
 from neuraldiffuser.reporting.sources import Sources, read_chances

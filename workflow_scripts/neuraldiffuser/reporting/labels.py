@@ -17,8 +17,7 @@ from neuraldiffuser.evaluation.metrics import (
     list_ensembled,
     metrics_of,
 )
-from neuraldiffuser.evaluation.predictors import DECODER, RIDGE, SCRATCH
-from neuraldiffuser.evaluation.retrieval import VOTE
+from neuraldiffuser.evaluation.predictors import DECODER, RIDGE, SCRATCH, VOTE
 
 LOW, HIGH, REPEATS, BRAIN, RETRIEVED, QUALITY, SIZE, COST = (
     "Low level",

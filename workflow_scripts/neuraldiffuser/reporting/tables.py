@@ -19,10 +19,8 @@ from neuraldiffuser.config.reconstruction import STIMULUS
 from neuraldiffuser.config.report import Presentation
 from neuraldiffuser.evaluation.contrasts import CONTROLS, parse_retrieval
 from neuraldiffuser.evaluation.metrics import AREAS, brain_metric
-from neuraldiffuser.evaluation.predictors import DECODER, TEST
-from neuraldiffuser.evaluation.retrieval import ALL, DRAWN, VOTE
+from neuraldiffuser.evaluation.predictors import ALL, DECODER, DRAWN, TEST, VOTE
 from neuraldiffuser.reporting import costs, labels, published
-from neuraldiffuser.reporting.decoder_sizes import measure_size
 from neuraldiffuser.reporting.published import (
     ENTRY,
     METHOD,
@@ -363,6 +361,8 @@ def pick_predictors(sources: Sources) -> pd.DataFrame:
 
 def pick_sizes(sources: Sources, experiment: Presentation) -> pd.DataFrame:
     """Weights of one subject's decoders, in millions, all and trained, in both stages."""
+    from neuraldiffuser.reporting.decoder_sizes import measure_size  # torch takes seconds
+
     counted = pd.DataFrame(
         [
             {
