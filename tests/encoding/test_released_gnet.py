@@ -13,13 +13,14 @@ import pytest
 import torch
 from convert_gnet import convert_gnet
 from PIL import Image
-from workflow import World
+from workflow import CORRECTED, MINIATURE, REPOSITORY, TINY, World
 
 from neuraldiffuser import storage
 from neuraldiffuser.encoding import released_gnet
 from neuraldiffuser.encoding.gnet import Gnet
 from neuraldiffuser.encoding.prediction import predict
 from neuraldiffuser.errors import DataError
+from neuraldiffuser.inspection.jobs import read_graph
 from neuraldiffuser.nsd import published_counts
 
 FORMATS = pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
@@ -426,9 +427,13 @@ def test_a_checkpoint_that_is_not_the_pinned_one_is_never_opened(world):
 
 
 def test_it_is_planned_only_where_it_is_asked_for(tmp_path):
-    world = World(tmp_path)
-    assert "convert_gnet" not in world.dry_run().rules_to_run
-    released = world.dry_run(changes={"encoding": {"source": "released"}})
-    assert {"fetch_model", "check_model", "convert_gnet"} <= released.rules_to_run
-    named = world.dry_run(CONVERTED)
-    assert named.rules_to_run == {"fetch_model", "check_model", "convert_gnet"}
+    def plan(*targets, **changes):
+        changes |= {"paths": {"models": str(REPOSITORY / "resources/mini_models")}}
+        overlays = (CORRECTED, MINIATURE, TINY)
+        graph = read_graph(overlays, targets=targets, folder=tmp_path, changes=changes)
+        return {job.rule for job in graph.jobs}
+
+    assert "convert_gnet" not in plan()
+    released = plan(encoding={"source": "released"})
+    assert {"fetch_model", "check_model", "convert_gnet"} <= released
+    assert plan(CONVERTED) == {"fetch_model", "check_model", "convert_gnet"}
