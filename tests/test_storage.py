@@ -1,7 +1,10 @@
 """Artefacts are written whole or not at all, and read by id or refused."""
 
 import os
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,6 +14,8 @@ import torch
 
 from neuraldiffuser import storage
 from neuraldiffuser.errors import DataError
+
+WORKFLOW_SCRIPTS = Path(__file__).parents[1] / "workflow_scripts"
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -213,3 +218,29 @@ def test_a_mapped_array_that_the_file_lacks_is_named(tmp_path):
     with pytest.raises(DataError) as error:
         storage.map_array(path, "betas")
     assert str(error.value) == (f"{path} has no array betas; delete it and run the workflow again.")
+
+
+FILLS = """
+import resource, sys
+import numpy as np
+from neuraldiffuser import storage
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    with storage.create_arrays(sys.argv[1]) as file:
+        for number in range(200):
+            file[f"group{number % 7}/values{number}"] = np.ones(5000)
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_a_disk_that_takes_no_more_of_an_array_is_told_once_and_nothing_stays(tmp_path):
+    """HDF5 by itself complains about each of its parts, and may crash."""
+    told = subprocess.run(
+        [sys.executable, "-c", FILLS, tmp_path / "values.h5"],
+        env=os.environ | {"PYTHONPATH": str(WORKFLOW_SCRIPTS)},
+        capture_output=True,
+        text=True,
+    )
+    assert (told.returncode, told.stdout, told.stderr) == (0, "File too large\n", "")
+    assert not list(tmp_path.iterdir())

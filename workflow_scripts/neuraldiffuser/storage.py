@@ -1,5 +1,6 @@
 """Reading and writing artefacts: atomically, joined by id, refusing what is missing or broken."""
 
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -67,6 +68,50 @@ def open_arrays(path: Path | str) -> Iterator[h5py.File]:
         yield file
 
 
+class _Disk(io.FileIO):
+    """A file that takes whatever is written to it and keeps the first error of the disk.
+
+    HDF5 cannot give up a file on a disk that is full: every attempt to close it fails like the one
+    before, and at last the process crashes. So it is told that all went well.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: memoryview) -> int:
+        """Writes all of it, unless the disk has failed before."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while len(left) and not self.error:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.error = error
+        return size
+
+
+@contextmanager
+def begin_arrays(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file, to be filled.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    with _Disk(path, "w+") as disk:
+        try:
+            with h5py.File(disk, "w") as file:
+                yield file
+        finally:
+            if disk.error:
+                raise disk.error
+
+
+@contextmanager
+def create_arrays(path: Path | str) -> Iterator[h5py.File]:
+    """The same, which has its name only when it is whole."""
+    with replace_atomically(path) as temporary, begin_arrays(temporary) as file:
+        yield file
+
+
 def write_arrays(
     path: Path | str,
     arrays: Mapping[str, np.ndarray],
@@ -77,7 +122,7 @@ def write_arrays(
     Raises:
         DataError: a floating-point array holds non-finite values.
     """
-    with replace_atomically(path) as temporary, h5py.File(temporary, "w") as file:
+    with create_arrays(path) as file:
         for name, array in arrays.items():
             array = np.asarray(array)
             if array.dtype.kind == "f":

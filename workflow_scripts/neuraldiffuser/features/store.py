@@ -144,17 +144,22 @@ def open_unfinished(target: Target, ids: np.ndarray, dtype: str, identity: str) 
 
 
 def allocate(path: Path, target: Target, ids: np.ndarray, dtype: str) -> None:
-    """Creates a file with all ids and with room for every row, in one contiguous block."""
+    """Creates a file with all ids and with room for every row, in one contiguous block.
+
+    The disk grants all of it now, or refuses before anything is computed.
+    """
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     creation.set_obj_track_times(False)  # equal data are equal bytes, whenever they were made
     space = h5py.h5s.create_simple((len(ids), *target.shape))
-    with h5py.File(path, "w") as file:
+    with storage.begin_arrays(path) as file:
         file.create_dataset("id", data=np.asarray(ids, dtype=np.int64))
         kind = h5py.h5t.py_create(np.dtype(dtype))
         h5py.h5d.create(file.id, b"embedding", kind, space, creation)
         file.attrs.update(target.attributes)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def write_rows(file: h5py.File, values: np.ndarray, rows: slice, target: Target) -> None:

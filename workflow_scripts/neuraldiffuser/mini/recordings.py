@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import nibabel
 import numpy as np
 
@@ -170,7 +169,7 @@ def write_hdf5(path: Path, volumes: np.ndarray) -> None:
     uncompressed, one voxel per chunk."""
     columns = np.ascontiguousarray(volumes.transpose(2, 1, 0, 3))
     trials = columns.shape[3]
-    with storage.replace_atomically(path) as temporary, h5py.File(temporary, "w") as file:
+    with storage.create_arrays(path) as file:
         betas = file.create_dataset(
             "betas", (trials, *columns.shape[:3]), np.int16, chunks=(trials, 1, 1, 1)
         )

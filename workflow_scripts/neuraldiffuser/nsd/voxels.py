@@ -88,7 +88,7 @@ def write_voxels(
         keep: (voxels,) bool, the voxels that are written.
     """
     chosen, known = statistics.choose(keep), selection.choose(keep)
-    with storage.replace_atomically(path) as temporary, h5py.File(temporary, "w") as file:
+    with storage.create_arrays(path) as file:
         file.attrs["subject"] = subject
         file.attrs["volume_shape"] = known.volume_shape
         file.attrs["missing_sessions"] = np.array(recordings.missing, np.int64)
