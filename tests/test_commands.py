@@ -1,8 +1,12 @@
 """Every command of `neuraldiffuser` has a module, help, and errors of one sentence."""
 
+import os
+import subprocess
+import sys
 from importlib import import_module
 
 import pytest
+from workflow import REPOSITORY
 
 from neuraldiffuser import __main__ as command
 
@@ -24,3 +28,17 @@ def test_what_people_did_wrong_is_told_in_words(tmp_path, capsys):
     told = capsys.readouterr()
     assert "unknown key sead; did you mean seed?" in told.err
     assert not told.out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """As in ``neuraldiffuser check | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    asked = subprocess.run(
+        [sys.executable, "-m", "neuraldiffuser", "check"],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "workflow_scripts")},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+    )
+    os.close(writing)
+    assert asked.stderr == b""

@@ -1,5 +1,6 @@
 """What can be asked of an experiment without running it: ``neuraldiffuser explain`` and others."""
 
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -26,7 +27,12 @@ def main(words: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     arguments = make_parser(words).parse_args(words)
     try:
-        return import_module(f"neuraldiffuser.inspection.{arguments.command}").run(arguments)
+        status = import_module(f"neuraldiffuser.inspection.{arguments.command}").run(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # its reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except NeuralDiffuserError as error:
         print(error, file=sys.stderr)
         return 1
