@@ -5,15 +5,15 @@ PYTHON ?= python3
 CORES ?= 2
 KILLS ?= 30
 SHELL := bash
-# Tests of runs that are disturbed or queued, which have targets of their own.
-DISTURBED := tests/system/test_faults.py tests/system/test_slurm.py
+# What takes so long that it has targets of its own: runs that are disturbed or queued, every key.
+APART := tests/system/test_faults.py tests/system/test_slurm.py tests/test_reruns.py
 BIN := .venv/bin
 READY := .venv/.ready
 export PYTHONPATH := $(CURDIR)/workflow_scripts
 MINIATURE := --configfile config/fidelity/corrected.yaml config/mini.yaml
 RUN := $(BIN)/snakemake --cores $(CORES) --logger progress
 
-.PHONY: help setup demo demo-sweep demo-functions demo-released fidelity report test test-system test-faults test-slurm check format config graph clean-demo
+.PHONY: help setup demo demo-sweep demo-functions demo-released fidelity report test test-system test-faults test-slurm test-reruns check format config graph clean-demo
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -59,13 +59,16 @@ test: $(READY) ## formatting, lints and every test that needs nothing but the se
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(CORES) --dist loadfile -m "not system"
 
 test-system: $(READY) ## tests that need Debian packages (apt-packages.txt) or more time
-	@$(BIN)/pytest -m system -v $(DISTURBED:%=--ignore %)
+	@$(BIN)/pytest -m system -v $(APART:%=--ignore %)
 
 test-faults: $(READY) ## kills a small world at thirty random moments; nothing may be lost
 	@KILLS=$(KILLS) $(BIN)/pytest -m system -v -s tests/system/test_faults.py
 
 test-slurm: $(READY) ## runs a small world on a Slurm of this machine (apt-packages.txt, root)
 	@$(BIN)/pytest -m system -v tests/system/test_slurm.py
+
+test-reruns: $(READY) ## changes every key of the configuration, each alone; only what reads it may rerun
+	@$(BIN)/pytest -m system -v -s tests/test_reruns.py
 
 check: $(READY) ## formatting and lints only
 	@$(BIN)/ruff check

@@ -115,7 +115,7 @@ def nest(names, value):
 
 
 def test_some_leaves_rerun_exactly_what_reads_them_and_what_follows(finished, leaves):
-    """All of them, in make test-system."""
+    """All of them, in make test-reruns."""
     for names in random.Random(0).sample(sorted(leaves), SAMPLED):
         check_leaf(finished, names, leaves[names])
     print(f"{SAMPLED} of {len(leaves)} leaves were changed, each alone.")
