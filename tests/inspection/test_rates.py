@@ -24,16 +24,22 @@ def this_machine(monkeypatch):
     monkeypatch.setattr(machine, "describe_device", lambda _: "this one")
 
 
-def test_work_is_counted_in_what_it_is_done_on(tiny):
+@pytest.fixture
+def sharded(tiny):
+    reconstruction = tiny.reconstruction.model_copy(update={"shards": 2})
+    return tiny.model_copy(update={"reconstruction": reconstruction})
+
+
+def test_work_is_counted_in_what_it_is_done_on(sharded):
     # 8 steps, of which int(0.75 x 8) = 6 run and int(0.2 x 6) = 1 is guided; 12 images, 2 repeats,
     # 2 shards.
-    assert count_passes(tiny, "guided") == pytest.approx(6 + 2.4)
-    work = measure_work("reconstruct_images", tiny, GUIDED)
+    assert count_passes(sharded, "guided") == pytest.approx(6 + 2.4)
+    work = measure_work("reconstruct_images", sharded, GUIDED)
     assert work == Work(pytest.approx(12 * 8.4), "step", "stable-diffusion")
-    unguided = measure_work("reconstruct_images", tiny, GUIDED | {"variant": "unguided"})
+    unguided = measure_work("reconstruct_images", sharded, GUIDED | {"variant": "unguided"})
     assert unguided.amount == 12 * 6
-    assert measure_work("extract_clip_text", tiny, {}).amount == 116
-    assert measure_work("make_table", tiny, {"table": "table1"}) == Work(1, "job")
+    assert measure_work("extract_clip_text", sharded, {}).amount == 116
+    assert measure_work("make_table", sharded, {"table": "table1"}) == Work(1, "job")
 
 
 def test_a_selection_is_one_repeat_of_each_image(tiny):
@@ -94,19 +100,19 @@ def pretend(path, *, seconds):
     return path
 
 
-def test_a_run_teaches_the_next_plan(tiny, tmp_path, monkeypatch):
+def test_a_run_teaches_the_next_plan(sharded, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     jobs = [
         ("reconstruct_images", GUIDED, [pretend(tmp_path / "first.h5", seconds=60.0)]),
         ("reconstruct_images", GUIDED, [pretend(tmp_path / "second.h5", seconds=40.8)]),
         ("reconstruct_images", GUIDED, [tmp_path / "missing.h5"]),
     ]
-    rates.keep_rates(jobs, tiny)
-    (kept,) = rates.read_rates(rates.place_of_rates(tiny))
+    rates.keep_rates(jobs, sharded)
+    (kept,) = rates.read_rates(rates.place_of_rates(sharded))
     assert (kept.jobs, kept.machine, kept.origin) == (2, "this one", "measured")
     assert kept.seconds_per_unit == pytest.approx(100.8 / (2 * 100.8))
-    work = measure_work("reconstruct_images", tiny, GUIDED)
-    estimated = rates.estimate("reconstruct_images", work, rates.list_known(tiny), device="cpu")
+    work = measure_work("reconstruct_images", sharded, GUIDED)
+    estimated = rates.estimate("reconstruct_images", work, rates.list_known(sharded), device="cpu")
     assert estimated.label == "measured here"
     assert estimated.seconds == pytest.approx(50.4)
 
