@@ -274,7 +274,6 @@ TABLE = {
     ),
     "decoder.controls": Row("evaluate_decoding evaluate_retrieval make_figure" + TOLD, ["ridge"]),
     "decoder.ridge.penalties": Row("decode_by_ridge" + TOLD, [10.0, 100.0]),
-    "decoder.ridge.folds": Row("decode_by_ridge" + TOLD),
     # --- encoding models ---
     "encoding.source": Row("fetch_model check_model convert_gnet train_encoder" + TOLD, "released"),
     "encoding.network.prefilter_channels": Row("train_encoder" + TOLD, [24, 64]),

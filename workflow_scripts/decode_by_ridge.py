@@ -32,14 +32,14 @@ def decode_by_ridge(
         path_to_target: ``targets/{target}.h5``.
         path_to_embeddings: as ``embeddings/{target}/{subject}.h5``, without a projection; its
             attribute penalty is the one chosen.
-        settings: penalties and folds.
+        settings: penalties.
         validation_images: how many training images are held out, the same as from finetuning.
         missing_repeats: a name in ``repeats.MISSING_REPEATS``.
         alignment: a name in ``ALIGNMENTS``, the decoder's.
-        seed: of the images held out and of the folds.
+        seed: of the images held out.
 
     Raises:
-        ConfigError: there are fewer training images than folds, or none.
+        ConfigError: there are too few training images.
         DataError: an input is missing, damaged or not finite.
     """
     voxels = read_voxels(path_to_voxels)
@@ -52,7 +52,6 @@ def decode_by_ridge(
         betas[~unseen],
         storage.read_rows(path_to_target, ids[~unseen]),
         settings,
-        seed=seed,
         device=runtime.execution().device,
     )
     rows = {"test": (test_ids, test_betas), "validation": (ids[unseen], betas[unseen])}

@@ -45,7 +45,7 @@ def targets_told(stage, **changes):
         ({"network": {"hidden_size": 64}}, LATENT | CLIP),
         ({"optimiser": {"weight_decay": 0.1}}, LATENT | CLIP),
         ({"prediction": {"prior_samples": 2, "alignment": "none"}}, set()),
-        ({"ridge": {"folds": 3}}, set()),
+        ({"ridge": {"penalties": [3.0]}}, set()),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -5,14 +5,17 @@
     X  standardised voxels, (n, p)         U S V^T = X
     Y  centred outputs, (n, d)             prediction for rows Z:  Z V S / (S^2 + penalty) U^T Y
 
-All outputs share one penalty, so the squared error that cross-validation sums over them depends on
-Y only through Y Y^T (n, n): the outputs, up to 60,000 of them, are read once for that product, a
-block at a time, whatever the number of folds and penalties, and once for predictions. Solvers
-with a penalty for each output, such as himalaya's, multiply Y by a matrix for each fold and
-penalty, and keep weights as large as Y.
+The penalty, one for all outputs, is that of least squared error over images left out one at a
+time. No image needs a fit of its own: with H = U S^2 / (S^2 + penalty) U^T, the error of image i
+in the fit on all others is its residual in the fit on all, divided by 1 - H_ii - 1/n (Allen's
+PRESS; 1/n is the intercept's). Summed over outputs, squared residuals depend on Y only through
+the diagonal of Y Y^T and Y Y^T U: the outputs, up to 60,000 of them, are read once for those, a
+block at a time, whatever the number of penalties, and once for predictions. Solvers with a
+penalty for each output, such as himalaya's, multiply Y by a matrix for each fold and penalty, and
+keep weights as large as Y.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +26,8 @@ from neuraldiffuser.config.decoder import RidgeSettings
 from neuraldiffuser.decoders.alignment import measure
 from neuraldiffuser.errors import ConfigError
 
+FEWEST_IMAGES = 3
+IMAGES_AT_ONCE = 2048
 OUTPUTS_AT_ONCE = 2048
 
 
@@ -36,20 +41,24 @@ class Factors:
         eigenvalues: (k,) S^2, at least 0; k is the smaller of n and p.
         scores: (n, k).
         basis: (p, k).
+        own: (n, k), X basis.
     """
 
     eigenvalues: torch.Tensor
     scores: torch.Tensor
     basis: torch.Tensor
+    own: torch.Tensor
 
 
 def factorise(rows: torch.Tensor) -> Factors:
     """Decomposes (n, p) float64 rows by the smaller of X X^T = U S^2 U^T and X^T X = V S^2 V^T."""
     if len(rows) <= rows.shape[1]:
         eigenvalues, vectors = torch.linalg.eigh(rows @ rows.T)
-        return Factors(eigenvalues.clamp(min=0), scores=vectors, basis=rows.T @ vectors)
+        eigenvalues = eigenvalues.clamp(min=0)
+        return Factors(eigenvalues, vectors, basis=rows.T @ vectors, own=vectors * eigenvalues)
     eigenvalues, vectors = torch.linalg.eigh(rows.T @ rows)
-    return Factors(eigenvalues.clamp(min=0), scores=rows @ vectors, basis=vectors)
+    scores = rows @ vectors
+    return Factors(eigenvalues.clamp(min=0), scores, basis=vectors, own=scores)
 
 
 @dataclass(frozen=True)
@@ -87,26 +96,24 @@ def fit_ridge(
     targets: np.ndarray,
     settings: RidgeSettings,
     *,
-    seed: int,
     device: str = "cpu",
 ) -> Ridge:
-    """Fits with the penalty of least squared error on images left out in turn.
+    """Fits with the penalty of least squared error on images left out one at a time.
 
     Args:
         voxels: (n, p), a row per image.
         targets: (n, *shape) of the same images; kept, not copied.
-        settings: penalties and folds.
-        seed: of the folds.
+        settings: penalties.
         device: where products are computed, in float64.
 
     Raises:
-        ConfigError: there are fewer images than folds.
+        ConfigError: there are fewer than three images.
         DataError: voxels or targets are not finite.
     """
-    if len(voxels) < settings.folds:
+    if len(voxels) < FEWEST_IMAGES:
         raise ConfigError(
-            f"decoder.ridge.folds is {settings.folds}, but there are only {len(voxels)} training "
-            "images; use fewer folds."
+            f"Ridge regression needs {FEWEST_IMAGES} training images or more and was given "
+            f"{len(voxels)}; lower decoder.validation_images or fetch more sessions."
         )
     storage.require_finite(voxels, "voxels of ridge regression")
     storage.require_finite(targets, "targets of ridge regression")
@@ -114,10 +121,9 @@ def fit_ridge(
     mean, deviation = (
         torch.from_numpy(values).to(device) for values in (statistics.mean, statistics.deviation)
     )
-    rows = (torch.from_numpy(voxels).to(mean) - mean) / deviation
-    products = multiply_outputs(targets.reshape(len(targets), -1), device=device)
-    penalty = choose_penalty(rows, products, settings, seed=seed)
-    factors = factorise(rows)
+    factors = factorise((torch.from_numpy(voxels).to(mean) - mean) / deviation)
+    products = multiply_outputs(targets.reshape(len(targets), -1), factors.scores)
+    penalty = choose_penalty(factors, products, settings.penalties)
     return Ridge(
         penalty=penalty,
         mean=mean,
@@ -139,27 +145,34 @@ def centred_blocks(
         yield columns, block - mean, mean
 
 
-def multiply_outputs(outputs: np.ndarray, *, device: str) -> torch.Tensor:
-    """Y Y^T of centred (n, d) outputs, (n, n) float64."""
-    products = torch.zeros(len(outputs), len(outputs), dtype=torch.float64, device=device)
-    for _, block, _ in centred_blocks(outputs, device=device):
-        products.addmm_(block, block.T)
-    return products
+@dataclass(frozen=True)
+class Products:
+    """All that squared residuals, summed over outputs Y, need of them.
+
+    Attributes:
+        squares: (n,) diagonal of Y Y^T.
+        with_scores: (n, k), Y Y^T scores.
+    """
+
+    squares: torch.Tensor
+    with_scores: torch.Tensor
 
 
-def choose_penalty(
-    rows: torch.Tensor, products: torch.Tensor, settings: RidgeSettings, *, seed: int
-) -> float:
+def multiply_outputs(outputs: np.ndarray, scores: torch.Tensor) -> Products:
+    """Products of centred (n, d) outputs, which are read once; a block of them is in memory."""
+    squares, with_scores = torch.zeros_like(scores[:, 0]), torch.zeros_like(scores)
+    for _, block, _ in centred_blocks(outputs, device=str(scores.device)):
+        squares += block.square().sum(dim=1)
+        with_scores.addmm_(block, block.T @ scores)
+    return Products(squares, with_scores)
+
+
+def choose_penalty(factors: Factors, products: Products, penalties: Sequence[float]) -> float:
     """The penalty of least squared error, summed over all images left out and all outputs."""
-    penalties = torch.tensor(settings.penalties, dtype=torch.float64, device=rows.device)
-    shuffled = np.random.default_rng([seed, len(rows)]).permutation(len(rows))
-    bar = runtime.progress(
-        np.array_split(shuffled, settings.folds), description="choosing the penalty", unit="fold"
-    )
-    errors = sum(measure_errors(rows, products, fold, penalties) for fold in bar)
-    chosen = settings.penalties[int(errors.argmin())]
+    errors = measure_errors(factors, products, penalties)
+    chosen = penalties[int(errors.argmin())]
     runtime.logger.info("ridge regression: penalty %g", chosen)
-    if len(penalties) > 1 and chosen in (min(settings.penalties), max(settings.penalties)):
+    if len(penalties) > 1 and chosen in (min(penalties), max(penalties)):
         runtime.logger.warning(
             "%g is at the end of decoder.ridge.penalties; others beyond it may be better", chosen
         )
@@ -167,35 +180,33 @@ def choose_penalty(
 
 
 def measure_errors(
-    rows: torch.Tensor, products: torch.Tensor, left_out: np.ndarray, penalties: torch.Tensor
+    factors: Factors, products: Products, penalties: Sequence[float]
 ) -> torch.Tensor:
-    """Squared error on images left out of the fit, summed over them and over all outputs.
+    """Squared error on images, each left out of its fit, summed over them and over all outputs.
 
-    With R = Z V S (S^2 + penalty)^-1, the error |Y' - R U^T Y|^2 of the rows Z, Y' left out is
-    tr Y'Y'^T - 2 tr R U^T Y Y'^T + tr R^T R U^T Y Y^T U.
+    With R = X V S (S^2 + penalty)^-1, the squared residuals of the fit on all images are the
+    diagonal of Y Y^T - 2 R U^T Y Y^T + R (U^T Y Y^T U) R^T.
 
     Args:
-        rows: (n, p) voxels.
-        products: (n, n), Y Y^T.
-        left_out: rows that are predicted from the others.
-        penalties: (q,).
+        factors: of centred rows.
+        products: of centred outputs.
+        penalties: q of them.
 
     Returns:
         (q,) float64.
     """
-    kept = np.setdiff1d(np.arange(len(rows)), left_out)
-    mean = rows[kept].mean(dim=0)
-    factors = factorise(rows[kept] - mean)
-    read = (rows[left_out] - mean) @ factors.basis  # (m, k)
-    centred = centre_products(products, kept)
-    total = centred[left_out, left_out].sum()
-    cross = (read * (centred[left_out][:, kept] @ factors.scores)).sum(dim=0)
-    square = read.T @ read * (factors.scores.T @ centred[kept][:, kept] @ factors.scores)
-    shrinkage = 1 / (factors.eigenvalues + penalties[:, None])  # (q, k)
-    return total - 2 * shrinkage @ cross + (shrinkage @ square * shrinkage).sum(dim=1)
-
-
-def centre_products(products: torch.Tensor, kept: np.ndarray) -> torch.Tensor:
-    """The products of outputs from which the mean of the rows ``kept`` is subtracted."""
-    with_mean = products[:, kept].mean(dim=1)
-    return products - with_mean - with_mean[:, None] + with_mean[kept].mean()
+    among_scores = factors.scores.T @ products.with_scores
+    errors = factors.eigenvalues.new_zeros(len(penalties))
+    blocks = range(0, len(factors.scores), IMAGES_AT_ONCE)
+    for start in runtime.progress(blocks, description="choosing the penalty", unit="block"):
+        images = slice(start, start + IMAGES_AT_ONCE)
+        for index, penalty in enumerate(penalties):
+            readout = factors.own[images] / (factors.eigenvalues + penalty)
+            residuals = (
+                products.squares[images]
+                - 2 * (readout * products.with_scores[images]).sum(dim=1)
+                + (readout @ among_scores * readout).sum(dim=1)
+            )
+            leverages = (readout * factors.scores[images]).sum(dim=1) + 1 / len(factors.scores)
+            errors[index] += (residuals / (1 - leverages).square()).sum()
+    return errors
