@@ -378,6 +378,7 @@ def test_explain_tells_causes_counts_and_followers(world, monkeypatch, capsys):
     assert "because the configuration changed" in text
     assert "evaluation.bootstrap.draws: 300, was 200" in text
     assert "1 summarise_evaluation" in text
+    assert not re.search(r" \d$", text, re.MULTILINE), "a line parts a number from its rule"
     assert re.search(r"^  \d+ because of those$", text, re.MULTILINE)
     assert max(map(len, text.splitlines())) <= 100
 

@@ -10,7 +10,7 @@ from neuraldiffuser.inspection.jobs import Job, read_graph
 from neuraldiffuser.reruns import Change
 
 WIDEST = 100  # columns
-TOGETHER = "\N{NO-BREAK SPACE}"
+TOGETHER = "\0"  # for a space at which no line may end; textwrap takes a no-break space for one
 # What changes of each kind are called, in the order in which they are told.
 HEADINGS = {
     "setting": "because the configuration changed",
