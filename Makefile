@@ -5,15 +5,17 @@ PYTHON ?= python3
 CORES ?= 2
 KILLS ?= 30
 SHELL := bash
-# What takes so long that it has targets of its own: runs that are disturbed or queued, every key.
-APART := tests/system/test_faults.py tests/system/test_slurm.py tests/test_reruns.py
+# What takes so long that it has targets of its own: a run that is disturbed otherwise than by kills
+# or that is queued, every key, a whole Stable Diffusion.
+FAULTS := tests/system/test_kills.py tests/system/test_faults.py
+APART := $(lastword $(FAULTS)) tests/system/test_slurm.py tests/test_reruns.py tests/system/test_full_size.py
 BIN := .venv/bin
 READY := .venv/.ready
 export PYTHONPATH := $(CURDIR)/workflow_scripts
 MINIATURE := --configfile config/fidelity/corrected.yaml config/mini.yaml
 RUN := $(BIN)/snakemake --cores $(CORES) --logger progress
 
-.PHONY: help setup demo demo-sweep demo-functions demo-released fidelity report test test-system test-faults test-slurm test-reruns check format config graph clean-demo
+.PHONY: help setup demo demo-sweep demo-functions demo-released fidelity report test test-system test-faults test-slurm test-reruns test-full-size check format config graph clean-demo
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -58,17 +60,20 @@ test: $(READY) ## formatting, lints and every test that needs nothing but the se
 	@$(MAKE) --no-print-directory check
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(CORES) --dist loadfile -m "not system"
 
-test-system: $(READY) ## tests that need Debian packages (apt-packages.txt) or more time
+test-system: $(READY) ## tests that need Debian packages (apt-packages.txt) or more time: the demo, ten kills ...
 	@$(BIN)/pytest -m system -v $(APART:%=--ignore %)
 
-test-faults: $(READY) ## kills a small world at thirty random moments; nothing may be lost
-	@KILLS=$(KILLS) $(BIN)/pytest -m system -v -s tests/system/test_faults.py
+test-faults: $(READY) ## kills a small world at thirty random moments, fills its disk ...: nothing may be lost
+	@KILLS=$(KILLS) $(BIN)/pytest -m system -v -s $(FAULTS)
 
 test-slurm: $(READY) ## runs a small world on a Slurm of this machine (apt-packages.txt, root)
 	@$(BIN)/pytest -m system -v tests/system/test_slurm.py
 
 test-reruns: $(READY) ## changes every key of the configuration, each alone; only what reads it may rerun
 	@$(BIN)/pytest -m system -v -s tests/test_reruns.py
+
+test-full-size: $(READY) ## a guided step of a whole Stable Diffusion, in half precision on the CPU
+	@$(BIN)/pytest -m system -v tests/system/test_full_size.py
 
 check: $(READY) ## formatting and lints only
 	@$(BIN)/ruff check

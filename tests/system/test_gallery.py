@@ -14,6 +14,7 @@ pytestmark = pytest.mark.system
 WIDE, LAPTOP, NARROW = (1600, 950), (1440, 900), (390, 844)
 ATTEMPTS = 4  # machines are busy with other things at times
 FRAME = 1000 / 60  # ms
+SLOWEST = (20, 55, 200)  # ms: median, 95 % and longest; three frames of 60 a second take 50
 PART = 16_000  # pixels that one attempt to scroll passes at most
 SCROLL = """pixels => new Promise(done => {
   const view = document.getElementById("view"), times = [];
@@ -99,26 +100,23 @@ def test_it_opens_within_two_seconds(visit, gallery, tmp_path, size):
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
 def test_it_scrolls_without_missing_frames(visit, gallery, size):
-    """Of the attempt with the least total; what a busy machine misses of a plain page is not ours.
+    """In one attempt of several; what a busy machine misses of a plain page is not ours.
 
     Each attempt sees images that none has seen before it, and beside it scrolls a page of as many
     pictures without any program. On an idle machine that one misses next to nothing.
     """
     page = visit(gallery.page, size).page
     settle(page)
-    runs = []
     for attempt in range(ATTEMPTS):
-        plain = scroll_through(
-            visit(write_plain_page(page, gallery, 2 * attempt + 1), size).page, 0
-        )
-        runs.append((scroll_through(page, 2 * attempt), plain))
-    ours, plain = min(runs, key=lambda run: run[0].sum())
-    for name, times in {"gallery": ours, "plain page": plain}.items():
-        found = tell_frames(times)
-        print("{}: {:.1f} ms (median), {:.1f} (95 %), {:.1f} (longest)".format(name, *found))
-    missed = np.maximum(tell_frames(plain) - FRAME, 0)
-    median, late, longest = tell_frames(ours) - missed
-    assert median < 20 and late < 55 and longest < 200  # three frames of 60 a second take 50
+        plain_page = write_plain_page(page, gallery, 2 * attempt + 1)
+        plain = tell_frames(scroll_through(visit(plain_page, size).page, 0))
+        ours = tell_frames(scroll_through(page, 2 * attempt))
+        for name, found in {"gallery": ours, "plain page": plain}.items():
+            print("{}: {:.1f} ms (median), {:.1f} (95 %), {:.1f} (longest)".format(name, *found))
+        net = ours - np.maximum(plain - FRAME, 0)
+        if (net < SLOWEST).all():
+            break
+    assert (net < SLOWEST).all()
     assert page.evaluate("document.querySelectorAll('.card').length") < 60
 
 
