@@ -5,10 +5,9 @@ PYTHON ?= python3
 CORES ?= 2
 KILLS ?= 30
 SHELL := bash
-# What takes so long that it has targets of its own: a run that is disturbed otherwise than by kills
-# or that is queued, every key, a whole Stable Diffusion.
-FAULTS := tests/system/test_kills.py tests/system/test_faults.py
-APART := $(lastword $(FAULTS)) tests/system/test_slurm.py tests/test_reruns.py tests/system/test_full_size.py
+# What takes so long that it has targets of its own, and what times a browser on an idle machine.
+APART := tests/system/test_faults.py tests/system/test_slurm.py tests/system/test_full_size.py
+ALONE := tests/system/test_gallery.py
 BIN := .venv/bin
 READY := .venv/.ready
 export PYTHONPATH := $(CURDIR)/workflow_scripts
@@ -61,10 +60,11 @@ test: $(READY) ## formatting, lints and every test that needs nothing but the se
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(CORES) --dist loadfile -m "not system"
 
 test-system: $(READY) ## tests that need Debian packages (apt-packages.txt) or more time: the demo, ten kills ...
-	@$(BIN)/pytest -m system -v $(APART:%=--ignore %)
+	@$(BIN)/pytest -m system -v --numprocesses $(CORES) --dist loadfile tests/system $(patsubst %,--ignore %,$(APART) $(ALONE))
+	@$(BIN)/pytest -m system -v $(ALONE)
 
 test-faults: $(READY) ## kills a small world at thirty random moments, fills its disk ...: nothing may be lost
-	@KILLS=$(KILLS) $(BIN)/pytest -m system -v -s $(FAULTS)
+	@KILLS=$(KILLS) $(BIN)/pytest -m system -v -s tests/system/test_kills.py tests/system/test_faults.py
 
 test-slurm: $(READY) ## runs a small world on a Slurm of this machine (apt-packages.txt, root)
 	@$(BIN)/pytest -m system -v tests/system/test_slurm.py

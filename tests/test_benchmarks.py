@@ -76,7 +76,14 @@ def metrics(tmp_path_factory):
     return run("metrics", tmp_path_factory.mktemp("metrics"))
 
 
-@pytest.fixture(params=["betas", "targets", "target_files", "training", "sampling", "metrics"])
+@pytest.fixture(scope="module")
+def ridge(tmp_path_factory):
+    return run("ridge", tmp_path_factory.mktemp("ridge"))
+
+
+@pytest.fixture(
+    params=["betas", "targets", "target_files", "training", "ridge", "sampling", "metrics"]
+)
 def benchmark(request):
     return request.getfixturevalue(request.param)
 
@@ -186,6 +193,13 @@ def test_what_fits_no_card_beside_a_training_is_streamed(training_memory):
     assert "targets" in text
     (text,) = re.findall(r"\| text, finetuning .*", training_memory[0])
     assert "nothing" in text
+
+
+def test_ridge_regression_stands_beside_scikit_learns_and_the_floor(ridge):
+    """The benchmark itself refuses another penalty and other predictions than scikit-learn's."""
+    rows = {row["name"]: row for row in ridge[1]}
+    assert rows["one target"]["ratio_to_peer"] and rows["one target"]["ratio_to_floor"] < 1
+    assert rows["one target: peak memory"]["unit"] == "GB"
 
 
 # --- reconstruction ------------------------------------------------------------------------------
