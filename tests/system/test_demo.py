@@ -1,6 +1,6 @@
 """The miniature at its full size: its claims hold, and a browser opens its report and gallery.
 
-About half an hour on two cores; needs Debian's chromium (apt-packages.txt).
+About forty minutes on two cores; needs Debian's chromium (apt-packages.txt).
 """
 
 import os
