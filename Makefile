@@ -6,7 +6,8 @@ CORES ?= 2
 KILLS ?= 30
 SHELL := bash
 # What takes so long that it has targets of its own, and what times a browser on an idle machine.
-APART := tests/system/test_faults.py tests/system/test_slurm.py tests/system/test_full_size.py
+FULL_SIZE := tests/system/test_full_size.py tests/system/test_full_size_decoders.py
+APART := tests/system/test_faults.py tests/system/test_slurm.py $(FULL_SIZE)
 ALONE := tests/system/test_gallery.py
 BIN := .venv/bin
 READY := .venv/.ready
@@ -72,8 +73,8 @@ test-slurm: $(READY) ## runs a small world on a Slurm of this machine (apt-packa
 test-reruns: $(READY) ## changes every key of the configuration, each alone; only what reads it may rerun
 	@$(BIN)/pytest -m system -v -s tests/test_reruns.py
 
-test-full-size: $(READY) ## a guided step of a whole Stable Diffusion, in half precision on the CPU
-	@$(BIN)/pytest -m system -v tests/system/test_full_size.py
+test-full-size: $(READY) ## a guided step of a whole Stable Diffusion, steps of whole decoders, on the CPU
+	@$(BIN)/pytest -m system -v $(FULL_SIZE)
 
 check: $(READY) ## formatting and lints only
 	@$(BIN)/ruff check

@@ -64,7 +64,7 @@ def disturb(run: subprocess.Popen, *, seconds: float, hits: list[tuple[str, ...]
     """
     while len(hits) < KILLS:
         try:
-            return run.wait(seconds * MOMENTS.uniform(0.02, 0.15))
+            return run.wait(seconds * MOMENTS.uniform(0.02, 0.1))
         except subprocess.TimeoutExpired:
             snakemake = psutil.Process(run.pid)
             jobs = jobs_of(snakemake)
