@@ -19,7 +19,7 @@ def run(name, folder, *options):
     """What a benchmark prints and the rows that it writes."""
     path = folder / f"{name}.json"
     command = [sys.executable, BENCHMARKS / f"{name}.py", "--size", "tiny", "--json", path]
-    answer = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240)
+    answer = subprocess.run([*command, *options], capture_output=True, text=True, timeout=900)
     assert answer.returncode == 0, answer.stderr
     return answer.stdout, json.loads(path.read_text())
 
