@@ -88,16 +88,19 @@ def draw_problem(folder: Path, size: Size) -> None:
     causes = 50
     seen = rng.standard_normal((causes, size.voxels), dtype=np.float32)
     shown = rng.standard_normal((causes, size.outputs), dtype=np.float32)
+    hidden = {
+        name: rng.standard_normal((count, causes), dtype=np.float32)
+        for name, count in {"seen": size.rows, "unseen": size.unseen}.items()
+    }
+    for name, rows in hidden.items():
+        noise = rng.standard_normal((len(rows), size.voxels), dtype=np.float32)
+        np.save(folder / f"{name}.npy", rows @ seen + 10 * noise)
     outputs = np.lib.format.open_memmap(
         folder / "outputs.npy", mode="w+", dtype=np.float16, shape=(size.rows, size.outputs)
     )
-    for name, count in {"seen": size.rows, "unseen": size.unseen}.items():
-        hidden = rng.standard_normal((count, causes), dtype=np.float32)
-        noise = rng.standard_normal((count, size.voxels), dtype=np.float32)
-        np.save(folder / f"{name}.npy", hidden @ seen + 10 * noise)
-        if name == "seen":
-            for start in range(0, count, ROWS_AT_ONCE):
-                outputs[start : start + ROWS_AT_ONCE] = hidden[start : start + ROWS_AT_ONCE] @ shown
+    for start in range(0, size.rows, ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        outputs[rows] = hidden["seen"][rows] @ shown
     outputs.flush()
 
 

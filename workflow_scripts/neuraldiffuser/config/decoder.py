@@ -232,16 +232,14 @@ class Prediction(PriorSampling):
 
 
 class RidgeSettings(Section):
-    """Ridge regression from voxels to a target, the linear baseline.
-
-    The penalty is chosen by leaving out each training image once, exactly.
-    """
+    """Ridge regression from voxels to a target, the linear baseline."""
 
     penalties: tuple[PositiveFloat, ...] = Field(
         (1e1, 3e1, 1e2, 3e2, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7),
         min_length=1,
         description="Weights of the squared coefficients to choose from, one for all outputs of a "
-        "target; voxels have variance 1, and squared errors are summed over images.",
+        "target, by leaving out each training image once; voxels have variance 1, and squared "
+        "errors are summed over images.",
     )
 
 
